@@ -44,7 +44,6 @@ from swarm.work._task_record import (
     ClaimRecord,
     TaskRecord,
     TaskStatus,
-    evolve,
     load,
     stale,
     task_path,
@@ -149,7 +148,7 @@ def offer(view: View, record: HandoffRecord, hops: int = HOPS) -> Plan:
         previous="" if before is None else before.id,
         trail=(*trail, record.sender),
     )
-    writes += (_write(offered), _write_task(evolve(task, handoff=record.id)))
+    writes += (_write(offered), _write_task(attrs.evolve(task, handoff=record.id)))
     events.append(HandoffRequested(record.id, task_id, record.sender, record.to))
     return Plan(writes, events, offered)
 
@@ -241,7 +240,7 @@ def decide_with_handoff(
     document, now = view.find(path), view.now
     old = load(document)
     if document is not None and old is not None:
-        bare = evolve(old, handoff=None)
+        bare = attrs.evolve(old, handoff=None)
         document = attrs.evolve(document, record=bare, body=None)
     record, announced, outcome = rule(document, now, request)
     events = list(map(_payload, announced))

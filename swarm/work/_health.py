@@ -67,7 +67,7 @@ def why(
     spec = record.spec
     if record.run_at > now:
         wait = "" if brief else f" in {(record.run_at - now) / MICRO:.1f} s"
-        last = record.history[-1].step if record.history else ""
+        last = record.last.step
         if last == "retry":
             number = "" if brief else f" {record.attempt} of {spec.max_retries}"
             return f"retry{number}{wait}"
@@ -106,8 +106,7 @@ def count_reasons(
     known: dict[tuple[str, str, str], str] = {}
     counts: Counter[str] = Counter()
     for record in records:
-        waits = record.run_at > now and record.history
-        last = record.history[-1].step if waits else f"{record.run_at > now}"
+        last = record.last.step if record.run_at > now else "due"
         key = (record.address, record.spec.kind, last)
         reason = known.get(key)
         if reason is None:
@@ -119,7 +118,7 @@ def count_reasons(
 def _what_became(record: TaskRecord, now: int) -> str:
     claim = record.claim
     if claim is None:
-        reason = record.history[-1].reason if record.history else ""
+        reason = record.last.reason
         return f"{record.status}: {reason}" if reason else str(record.status)
     running = (
         f"running: {claim.agent!r} works on it for "

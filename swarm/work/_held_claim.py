@@ -194,9 +194,9 @@ class HeldClaim:
 
     def may_have_steps(self) -> bool:
         """Return whether another claim of the task may have recorded steps."""
-        history = self._record.history
-        owners = sum(entry.step in ("claim", "hand over") for entry in history)
-        return owners > 1 or len(history) >= KEPT_ENTRIES
+        steps = self._record.steps
+        owners = sum(step[0] in ("claim", "hand over") for step in steps)
+        return owners > 1 or len(steps) >= KEPT_ENTRIES
 
     # --- a body under it --------------------------------------------------------------
 
@@ -371,12 +371,12 @@ class HeldClaim:
                 return
             if record is None:
                 self.lose("it is gone")
-            elif not record.history:
-                self.lose("a snapshot without it was restored")
-            elif record.history[-1].step == "hand over":
-                self._finish(LEFT, f"handed over to {record.history[-1].agent!r}")
+            elif record.last.step == "hand over":
+                self._finish(LEFT, f"handed over to {record.last.agent!r}")
             else:
-                self.lose(record.history[-1].reason or record.history[-1].step)
+                last = record.last
+                restored = "a snapshot without it was restored"
+                self.lose(last.reason or last.step or restored)
             return
         is_new = record.cancel is not None and self._record.cancel is None
         self._record = record

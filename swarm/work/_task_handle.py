@@ -185,7 +185,6 @@ def info_of(record: TaskRecord) -> TaskInfo:
     """Return a record as others see it."""
     spec, claim = record.spec, record.claim
     started = [e.at for e in record.history if e.step == "claim"]
-    ended = [e.at for e in record.history[-1:] if record.is_settled()]
     return TaskInfo(
         id=spec.id,
         kind=spec.kind,
@@ -211,7 +210,7 @@ def info_of(record: TaskRecord) -> TaskInfo:
         metadata=orjson.loads(spec.metadata),
         created_at=to_datetime(record.created_at),
         started_at=to_datetime(started[-1]) if started else None,
-        ended_at=to_datetime(ended[0]) if ended else None,
+        ended_at=to_datetime(record.last.at) if record.is_settled() else None,
         token=None if claim is None else claim.token,
         history=record.history,
     )
@@ -439,5 +438,5 @@ def error_of(record: TaskRecord) -> TaskError:
         task_id=record.spec.id,
         status=str(record.status),
         errors=record.errors(),
-        reason=record.history[-1].reason if record.history else "",
+        reason=record.last.reason,
     )

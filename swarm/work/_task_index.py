@@ -158,9 +158,9 @@ class TaskIndex:
                 del self._children[parent or ""]
 
     def _count_step(self, old: TaskRecord, record: TaskRecord) -> None:
-        if old.history is record.history or not record.history:
-            return  # a snapshot may give back a task as it was before its first step
-        last = record.history[-1]
+        if old.steps is record.steps:
+            return
+        last = record.last
         if last.step == "hand over":
             self.handoffs += 1
         elif last.step in FAILURES:

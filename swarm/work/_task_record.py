@@ -10,7 +10,7 @@ Kernel time is in microseconds, as everywhere in records.
 import datetime
 import enum
 from operator import attrgetter
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 import attrs
 import orjson
@@ -92,6 +92,11 @@ def _place(task_id: str) -> Path:
 def key_path(key: str) -> Path:
     """Return where it is written which task has a key."""
     return KEYS.child(key)
+
+
+Step: TypeAlias = tuple[str, str, int, str, int, str]
+"""A `RecordEntry` as records keep it: plain tuples cost less, and the garbage collector
+looks at them once."""
 
 
 class RecordEntry(NamedTuple):
@@ -300,7 +305,7 @@ class TaskRecord:
         cancel: Why it is to be cancelled, while a worker has yet to notice.
         handoff: The id of its newest handoff, whatever became of it, or None.
         is_escalated: Whether its first workers have given up on it.
-        history: Its transitions, oldest first; at most `KEPT_ENTRIES`.
+        steps: Its transitions, oldest first; at most `KEPT_ENTRIES`.
         weight: Approximate number of bytes beyond those of an empty record.
     """
 
@@ -318,7 +323,7 @@ class TaskRecord:
     cancel: str | None = None
     handoff: str | None = None
     is_escalated: bool = False
-    history: tuple[RecordEntry, ...] = ()
+    steps: tuple[Step, ...] = ()
     weight: int = _WEIGHT
 
     def __lt__(self, other: Self) -> bool:
@@ -328,7 +333,17 @@ class TaskRecord:
     @property
     def changed_at(self) -> int:
         """When its newest transition was, in kernel time."""
-        return self.history[-1].at if self.history else self.created_at
+        return self.last.at if self.steps else self.created_at
+
+    @property
+    def history(self) -> tuple[RecordEntry, ...]:
+        """Its transitions, oldest first."""
+        return tuple(map(RecordEntry._make, self.steps))
+
+    @property
+    def last(self) -> RecordEntry:
+        """Its newest transition; one without a step when there was none."""
+        return RecordEntry._make(self.steps[-1]) if self.steps else _NO_STEP
 
     def is_settled(self) -> bool:
         """Return whether nobody works on it or will by itself."""
@@ -355,22 +370,15 @@ class TaskRecord:
         claim, progress = self.claim, self.progress
         return {
             **self.spec.to_json(),
+            **{name: getattr(self, name) for name in _PLAIN_FIELDS},
             "version": VERSION,
             "status": self.status.value,
-            "assignee": None if claim is None else claim.agent,
-            "created_at": self.created_at,
-            "run_at": self.run_at,
-            "deadline": self.deadline,
-            "attempt": self.attempt,
-            "claim": None if claim is None else claim.to_json(),
-            "address": self.address,
             "submitted_to": self.spec.address,
-            "progress": None if progress is None else progress._asdict(),
+            "assignee": claim and claim.agent,
+            "claim": claim and claim.to_json(),
+            "progress": progress and progress._asdict(),
             "partial": _fragment(self.partial),
             "result": _fragment(self.result),
-            "cancel": self.cancel,
-            "handoff": self.handoff,
-            "is_escalated": self.is_escalated,
             "history": [entry._asdict() for entry in self.history],
         }
 
@@ -384,26 +392,34 @@ class TaskRecord:
             )
         spec = {field: value[field] for field in _SPEC_FIELDS}
         spec["address"] = value["submitted_to"]
-        claim, progress = value["claim"], value["progress"]
+        claim, progress, partial = value["claim"], value["progress"], value["partial"]
         record = cls(
             TaskSpec.from_json(spec),
             TaskStatus(value["status"]),
-            value["created_at"],
-            value["run_at"],
-            value["deadline"],
-            value["attempt"],
-            None if claim is None else ClaimRecord.from_json(claim),
-            value["address"],
-            None if progress is None else Progress(**progress),
-            None if value["partial"] is None else kept_json(value["partial"]),
-            kept_json(value["result"]) if value["status"] == COMPLETE else None,
-            value["cancel"],
-            value["handoff"],
-            value["is_escalated"],
-            tuple(RecordEntry(**entry) for entry in value["history"]),
+            **{name: value[name] for name in _PLAIN_FIELDS},
+            claim=claim and ClaimRecord.from_json(claim),
+            progress=progress and Progress(**progress),
+            partial=None if partial is None else kept_json(partial),
+            result=kept_json(value["result"]) if value["status"] == COMPLETE else None,
+            steps=tuple(RecordEntry(**entry)[:] for entry in value["history"]),
         )
         record.weight = weight_of(record)
         return record
+
+
+_PLAIN_FIELDS: Final = (
+    "created_at",
+    "run_at",
+    "deadline",
+    "attempt",
+    "address",
+    "cancel",
+    "handoff",
+    "is_escalated",
+)
+"""The fields of a record that stand in its document as they are."""
+
+_NO_STEP: Final = RecordEntry("", "", 0)
 
 
 def new_record(
@@ -435,7 +451,7 @@ def new_record(
     new.claim = new.progress = new.partial = new.result = None
     new.cancel = new.handoff = None
     new.is_escalated = False
-    new.history = ()
+    new.steps = ()
     new.weight = _WEIGHT + len(spec.payload) + len(spec.metadata)
     return new
 
@@ -496,14 +512,10 @@ def stale(record: TaskRecord | None, token: int) -> StaleClaim:
     )
 
 
-make_tuple: Final = tuple.__new__  # a named tuple's own is a Python function
-
-
 def _fragment(body: bytes | None) -> orjson.Fragment | None:
     return None if body is None else orjson.Fragment(body)
 
 
-_fields = attrgetter(*(field.name for field in attrs.fields(TaskRecord)))
 _kept = attrgetter(
     "spec",
     "created_at",
@@ -515,7 +527,7 @@ _kept = attrgetter(
     "partial",
     "result",
     "is_escalated",
-    "history",
+    "steps",
     "weight",
 )
 
@@ -565,26 +577,17 @@ def stepped(
         new.partial,
         new.result,
         new.is_escalated,
-        history,
+        steps,
         new.weight,
     ) = _kept(record)
     if step == "claim":
         attempt += 1
-    entry = make_tuple(RecordEntry, (step, status, now, agent, attempt, reason))
-    if len(history) >= KEPT_ENTRIES:
-        history = history[1 - KEPT_ENTRIES :]
+    if len(steps) >= KEPT_ENTRIES:
+        steps = steps[1 - KEPT_ENTRIES :]
     new.status = status
     new.attempt = attempt
     new.claim = claim
     new.cancel = None
     new.handoff = handoff
-    new.history = (*history, entry)
-    return new
-
-
-def evolve(record: TaskRecord, **changes: Any) -> TaskRecord:
-    """Return a copy of a record with other fields."""
-    new = TaskRecord(*_fields(record))
-    for name, value in changes.items():
-        setattr(new, name, value)
+    new.steps = (*steps, (step, status, now, agent, attempt, reason))
     return new

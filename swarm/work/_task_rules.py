@@ -23,6 +23,7 @@ kernel time and a request, and returns the new record, its events and the outcom
 
 from typing import Any, Final, NamedTuple, TypeAlias
 
+import attrs
 import orjson
 
 from swarm.errors import InvalidTransition, LimitExceeded, NotFound
@@ -52,7 +53,6 @@ from swarm.work._task_record import (
     ClaimRecord,
     Progress,
     TaskRecord,
-    evolve,
     load,
     stale,
     stepped,
@@ -182,7 +182,7 @@ def decide_renew(document: Document | None, now: int, right: ClaimRecord) -> Rul
     renewed = ClaimRecord(
         claim.id, claim.agent, claim.since, end, claim.lease, claim.until, claim.token
     )
-    return evolve(record, claim=renewed), (), (end, record.cancel)
+    return attrs.evolve(record, claim=renewed), (), (end, record.cancel)
 
 
 def decide_progress(
@@ -192,7 +192,7 @@ def decide_progress(
     right, progress = request
     record, _ = claimed(document, now, right)
     event = (TaskProgress, record.spec.id, progress.percent, progress.message)
-    return evolve(record, progress=progress), (event,), None
+    return attrs.evolve(record, progress=progress), (event,), None
 
 
 def decide_update(
@@ -205,7 +205,7 @@ def decide_update(
     record, _ = claimed(document, now, right)
     partial = {} if record.partial is None else orjson.loads(record.partial)
     try:
-        new = evolve(record, partial=codec.encode({**partial, **changes}))
+        new = attrs.evolve(record, partial=codec.encode({**partial, **changes}))
     except LimitExceeded as error:
         raise LimitExceeded(
             f"the partial result of task {record.spec.id} is too large: {error}"
@@ -365,7 +365,7 @@ def decide_cancel(
     if record.status is RUNNING:
         if record.cancel is not None:
             return KEEP, (), RUNNING
-        return evolve(record, cancel=reason), (), RUNNING
+        return attrs.evolve(record, cancel=reason), (), RUNNING
     if record.status not in TABLE["cancel"][0]:
         return KEEP, (), record.status
     return _cancelled(record, now, agent, reason)

@@ -168,7 +168,7 @@ def test_planted_a_task_that_is_offered_while_it_runs_is_found(monkeypatch):
     def decide_claim(document, now, request):
         record = document and document.record
         if record is not None and record.status is TaskStatus.RUNNING:
-            record = _task_rules.evolve(record, status=TaskStatus.PENDING)
+            record = attrs.evolve(record, status=TaskStatus.PENDING)
             document = type(document)(
                 document.path, None, record, document.version, 0, 0, document.author
             )
@@ -215,9 +215,9 @@ def test_planted_attempts_without_end_are_found(monkeypatch):
     def after_failure(record, now, failure):
         spec = attrs.evolve(record.spec, max_retries=1_000)
         new, events, outcome = original(
-            _task_rules.evolve(record, spec=spec), now, failure
+            attrs.evolve(record, spec=spec), now, failure
         )
-        return _task_rules.evolve(new, spec=record.spec), events, outcome
+        return attrs.evolve(new, spec=record.spec), events, outcome
 
     original = _task_rules.after_failure
     monkeypatch.setattr(_task_rules, "after_failure", after_failure)

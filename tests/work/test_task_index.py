@@ -1,6 +1,7 @@
 """The index of tasks against a plain list."""
 
 import hypothesis.strategies as st
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis.stateful import (
     Bundle,
@@ -20,7 +21,6 @@ from swarm.work._task_record import (
     TaskRecord,
     TaskSpec,
     TaskStatus,
-    evolve,
 )
 
 KINDS = ("a.x", "a.y", "b", "a.x.z")
@@ -84,15 +84,15 @@ class IndexMachine(RuleBasedStateMachine):
         old = self.known.get(task_id)
         if old is None:
             return
-        entry = old.history
+        entry = old.steps
         claim = None
         if status is TaskStatus.RUNNING:
             claim = ClaimRecord("c", "ada", self.now, self.now + delay, 10)
         new = evolve(
-            old, status=status, run_at=self.now + delay, history=entry, claim=claim
+            old, status=status, run_at=self.now + delay, steps=entry, claim=claim
         )
         if status is not old.status:
-            new = evolve(new, history=(*entry, RecordEntry("x", str(status), self.now)))
+            new = evolve(new, steps=(*entry, RecordEntry("x", str(status), self.now)))
         self.put(task_id, new)
 
     @rule(task_id=consumes(records))

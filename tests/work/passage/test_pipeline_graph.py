@@ -60,7 +60,7 @@ def made(status: str, *, result=None, started=0, ended=0, error="") -> TaskRecor
         1,
         1,
         result=result,
-        history=tuple(history),
+        steps=tuple(history),
     )
 
 

@@ -357,7 +357,7 @@ def test_planted_an_acceptance_that_leaves_the_old_token_valid_is_found(monkeypa
         new, event = hand_over(record, now, claim)
         old = record.claim
         kept = attrs.evolve(claim, token=old.token)
-        return handoff_rules.evolve(new, claim=kept), event
+        return attrs.evolve(new, claim=kept), event
 
     hand_over = handoff_rules.hand_over
     monkeypatch.setattr(handoff_rules, "hand_over", keeps_token)
