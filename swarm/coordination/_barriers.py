@@ -25,7 +25,6 @@ from swarm.coordination._barrier_rules import (
     read_state,
 )
 from swarm.coordination._core import Core
-from swarm.coordination._operation import ShieldedOperation
 from swarm.coordination._terms import BARRIERS, Names, check_action, check_timeout
 from swarm.coordination._waiting import Waiter
 from swarm.errors import (
@@ -35,6 +34,7 @@ from swarm.errors import (
     ConfigMismatch,
 )
 from swarm.model import AgentIdentity, Commit, Displayable, Document, Path, repr_of
+from swarm.ports import ShieldedOperation
 
 _FOLDER: Final = "barriers"
 

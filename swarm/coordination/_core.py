@@ -18,7 +18,6 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from swarm.coordination._alarms import Alarmed, AlarmHeap
-from swarm.coordination._operation import ShieldedOperation
 from swarm.coordination._terms import CoordinationRights
 from swarm.coordination._wait_graph import WaitGraph
 from swarm.errors import Closed
@@ -29,6 +28,7 @@ from swarm.ports import (
     Kernel,
     LocalKernel,
     Runtime,
+    ShieldedOperation,
     Standing,
     Tail,
     View,

@@ -23,7 +23,6 @@ from swarm.coordination._lease_rules import (
     pending_upgrade,
     tell_rivals,
 )
-from swarm.coordination._operation import ShieldedOperation
 from swarm.coordination._terms import check_timeout
 from swarm.coordination._waiting import LeaseWaiter
 from swarm.errors import (
@@ -34,7 +33,7 @@ from swarm.errors import (
     StaleLease,
 )
 from swarm.model import TIME, Displayable
-from swarm.ports import Condition, Holder, current_task
+from swarm.ports import Condition, Holder, ShieldedOperation, current_task
 
 if TYPE_CHECKING:
     from swarm.coordination._lease_manager import LeaseManager

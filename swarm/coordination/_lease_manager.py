@@ -35,12 +35,11 @@ from swarm.coordination._lease_rules import (
 )
 from swarm.coordination._lease_state import LeaseState, load
 from swarm.coordination._lease_watch import RecordWatch
-from swarm.coordination._operation import ShieldedOperation
 from swarm.coordination._semaphore_rules import tell_window
 from swarm.coordination._waiting import LeaseWaiter
 from swarm.errors import Closed, DeadlockError, LeaseLost, LockTimeout, WouldBlock
 from swarm.model import TIME, AgentIdentity
-from swarm.ports import Ruling, decode_holders
+from swarm.ports import Ruling, ShieldedOperation, decode_holders
 
 RENEWALS: Final = 3
 """Number of renewals within a lease's time to live, so that two may come late."""

@@ -80,6 +80,7 @@ from swarm.ports._kernel import (
     RetentionHold,
     Tail,
 )
+from swarm.ports._operation import ShieldedOperation
 from swarm.ports._payloads import (
     UnknownEvent,
     payload_from_json,
@@ -138,6 +139,7 @@ __all__ = [
     "RetentionHold",
     "Ruling",
     "Runtime",
+    "ShieldedOperation",
     "SpawnCall",
     "Standing",
     "StepCall",

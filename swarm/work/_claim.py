@@ -1,7 +1,7 @@
 """A claim: what a worker may do with a task, and the block that runs under it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar, overload
 
@@ -146,12 +146,8 @@ class Claim(HeldClaim):
             InvalidValue: The result is not a JSON value.
             LimitExceeded: The result is too large.
         """
-        manager = self.manager
-        request = self.right, encoded(manager.codec, "the result", result)
-        if manager.is_direct and self._state is LIVE:
-            self._settle_now("complete", decide_complete, request)
-        else:
-            await self._settle("complete", decide_complete, request)
+        body = encoded(self.manager.codec, "the result", result)
+        await self._settle("complete", decide_complete, (self.right, body))
 
     async def fail(self, error: str | BaseException, *, retry: bool = True) -> None:
         """End the attempt by an error: the task is retried, escalated, or failed.
@@ -241,25 +237,18 @@ class Claim(HeldClaim):
             return is_ours
         try:
             if error is None:
-                await self._unless_cancelled(self.complete(result))
-            elif is_ours:
-                await self._give_back("")
+                await self.complete(result)
             elif isinstance(error, Exception):
-                await self._unless_cancelled(self.fail(error))
+                await self.fail(error)
             else:
-                await self._give_back("its worker was cancelled")
+                await self.give_up("" if is_ours else "its worker was cancelled")
+        except asyncio.CancelledError:
+            await self.give_up("its worker was cancelled")
+            raise
         except (StaleClaim, Closed):
             if error is None:
                 raise
         return is_ours
-
-    async def _unless_cancelled(self, ending: Coroutine[Any, Any, None]) -> None:
-        """End the claim; if the worker is cancelled before that, give the task back."""
-        try:
-            await ending
-        except asyncio.CancelledError:
-            await self.give_up("its worker was cancelled")
-            raise
 
 
 _FOR_WORKERS: Final = (

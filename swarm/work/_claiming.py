@@ -2,7 +2,8 @@
 
 import asyncio
 import warnings
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Coroutine, Generator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -11,7 +12,6 @@ from swarm.model import AgentIdentity, AsyncUse
 from swarm.ports import Timer
 from swarm.work._claim import Claim, adopt
 from swarm.work._due import TaskSelector, Ticket
-from swarm.work._task_commits import caught
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import MICRO, TaskRecord
 from swarm.work._task_rules import ClaimRequest, decide_claim, decide_give_back
@@ -162,9 +162,9 @@ class Claiming(AsyncUse):
         manager, identity = self._manager, self._identity
         before = manager.clock.monotonic()
         path, request = ticket[2].spec.path, self._request()
-        ask = manager.apply_one, identity, path, decide_claim, request
+        taking = manager.apply_one(identity, path, decide_claim, request)
         try:
-            revision, found = await take(manager, identity, *ask)
+            revision, found = await take(manager, identity, taking)
         except BaseException:
             manager.pass_on(ticket)
             raise
@@ -224,8 +224,7 @@ class Claiming(AsyncUse):
 async def take(
     manager: TaskManager,
     identity: AgentIdentity,
-    taking: Callable[..., Coroutine[Any, Any, tuple[int, TaskRecord | None]]],
-    *arguments: Any,
+    taking: Coroutine[Any, Any, tuple[int, TaskRecord | None]],
 ) -> tuple[int, TaskRecord | None]:
     """Return what `taking` does: the revision and the record of a task with a claim.
 
@@ -233,29 +232,24 @@ async def take(
     given back (G3). Where the kernel is local, that cannot be.
     """
     if manager.local is not None:
-        return await taking(*arguments)
-    commit = manager.start(caught(taking, arguments), "tasks: claim")
-    try:
-        revision, found = await asyncio.shield(commit)
-    except asyncio.CancelledError:
-        manager.start(_undo(manager, identity, commit), "tasks: undo a claim")
-        raise
-    if isinstance(found, Exception):
-        raise found
-    return revision, found
+        return await taking
+
+    def undo(taken: tuple[int, TaskRecord | None]) -> None:
+        manager.start(_give_back(manager, identity, *taken), "tasks: undo a claim")
+
+    return await manager.shielded(taking).outcome(undo)
 
 
-async def _undo(
+async def _give_back(
     manager: TaskManager,
     identity: AgentIdentity,
-    commit: "asyncio.Task[tuple[int, Any]]",
+    revision: int,
+    record: TaskRecord | None,
 ) -> None:
-    revision, found = await commit
-    if not isinstance(found, TaskRecord) or found.claim is None:
+    claim = None if record is None else record.claim
+    if record is None or claim is None:
         return
-    found.claim.token = found.claim.token or revision
-    request = (found.claim, "release", 0, "its worker was cancelled")
-    try:
-        await manager.apply_one(identity, found.spec.path, decide_give_back, request)
-    except SwarmError:
-        return  # the lease bounds what is left
+    claim.token = claim.token or revision
+    request = (claim, "release", 0, "its worker was cancelled")
+    with suppress(SwarmError):  # the lease bounds what is left
+        await manager.apply_one(identity, record.spec.path, decide_give_back, request)

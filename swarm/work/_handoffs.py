@@ -146,7 +146,7 @@ class Handoff(Displayable):
             grants = outcome.grants
             return revision, outcome.task
 
-        revision, task = await take(tasks, me, taking)
+        revision, task = await take(tasks, me, taking())
         if task is None:
             raise InvalidTransition(f"handoff {self.id} to {self.to} has expired")
         claim = self.claim = adopt(tasks, me, task, revision, before)

@@ -268,47 +268,37 @@ class HeldClaim:
         self, step: str, rule: Rule[R], request: R, *, for_sure: bool = False
     ) -> None:
         """Ask a rule that ends the claim; for sure, whatever cancellation comes."""
-        if self._state is SETTLED:
-            raise InvalidTransition(f"{self!r} has ended; it cannot {step}")
-        if self._state is SETTLING:
-            raise InvalidTransition(f"{self!r} is being ended; it cannot {step}")
+        if self._state is SETTLED or self._state is SETTLING:
+            how = "has ended" if self._state is SETTLED else "is being ended"
+            raise InvalidTransition(f"{self!r} {how}; it cannot {step}")
         self.check_live()
-        manager = self.manager
-        apply = manager.for_sure if for_sure else manager.apply_one
+        manager, path = self.manager, self._record.spec.path
+        ask = (self.identity, path, rule, request)
         self._state = SETTLING
         try:
-            await apply(self.identity, self.path, rule, request)
+            if manager.is_direct or (for_sure and manager.local is not None):
+                manager.apply_now(*ask)
+            elif for_sure:
+                await manager.to_its_end(manager.apply_one(*ask))
+            else:
+                await manager.apply_one(*ask)
         except BaseException as error:
-            self._not_settled(error)
+            if self._state is SETTLING:
+                self._state = LIVE
+            if isinstance(error, StaleClaim):
+                self.lose(str(error))
             raise
         self._finish(SETTLED, step)
-
-    def _settle_now(self, step: str, rule: Rule[R], request: R) -> None:
-        """Do what `_settle` does for a live claim, at once."""
-        self._state = SETTLING
-        try:
-            self.manager.apply_now(self.identity, self._record.spec.path, rule, request)
-        except BaseException as error:
-            self._not_settled(error)
-            raise
-        self._finish(SETTLED, step)
-
-    def _not_settled(self, error: BaseException) -> None:
-        if self._state is SETTLING:
-            self._state = LIVE
-        if isinstance(error, StaleClaim):
-            self.lose(str(error))
-
-    async def _give_back(self, reason: str) -> None:
-        """Give the task back, or end it if it is to be cancelled, for sure."""
-        request = (self.right, "release", 0, reason)
-        await self._settle("end", decide_give_back, request, for_sure=True)
 
     async def give_up(self, reason: str) -> None:
-        """Give the task back for a worker that is gone; harmless when it has ended."""
+        """Give the task back, or end it if it is to be cancelled, for sure.
+
+        Harmless when the claim has ended. The lease bounds what a kernel refuses.
+        """
         if self.is_live:
-            with suppress(SwarmError):  # the lease bounds what is left
-                await self._give_back(reason)
+            request = (self.right, "release", 0, reason)
+            with suppress(SwarmError):
+                await self._settle("end", decide_give_back, request, for_sure=True)
 
     async def close(self, reason: str, *, has_failed: bool = False) -> None:
         """Give the task back for a worker that is gone: its body can do nothing more.

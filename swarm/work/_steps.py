@@ -237,7 +237,7 @@ class StepLog:
                     self._recorded[name] = mark, body
                 else:
                     # What the function has done is paid for: no cancellation loses it.
-                    await manager.to_its_end(self._commit, scope, path, mark, body)
+                    await manager.to_its_end(self._commit(scope, path, mark, body))
             except StaleClaim as error:
                 claim.lose(str(error))
                 raise
@@ -291,7 +291,7 @@ class StepLog:
 
     async def _commit(
         self, scope: StepScope, path: Path, mark: bytes, result: bytes
-    ) -> tuple[int, None]:
+    ) -> None:
         """Record a step, with all that was added to it, while the claim is live."""
         claim = self._claim
         conditions = [*claim.conditions(), *scope.conditions]
@@ -299,7 +299,6 @@ class StepLog:
         kernel = claim.manager.kernel
         await kernel.commit(claim.identity, writes, conditions=conditions)
         self._recorded[scope.name] = mark, result
-        return 0, None
 
 
 def _steps_in(view: View, folder: Path) -> list[tuple[str, bytes]]:

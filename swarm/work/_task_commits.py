@@ -5,7 +5,14 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from swarm.model import AgentIdentity, Document, Path
-from swarm.ports import Kernel, LocalKernel, Pause, Ruling, Runtime
+from swarm.ports import (
+    Kernel,
+    LocalKernel,
+    Pause,
+    Ruling,
+    Runtime,
+    ShieldedOperation,
+)
 from swarm.work._handoff_record import handoff_path, scope_of
 from swarm.work._handoff_rules import decide_with_handoff
 from swarm.work._task_index import TaskIndex
@@ -41,6 +48,7 @@ class TaskCommitter:
         self.is_direct: bool = self.local is not None and self.pause is None
         self.index: TaskIndex = index
         self.start: Start = start
+        self._operations: set[ShieldedOperation[Any]] = set()
 
     async def apply_one(
         self,
@@ -88,51 +96,21 @@ class TaskCommitter:
         known = self.index.records.get(task_id)
         return task_path(task_id) if known is None else known.spec.path
 
-    async def for_sure(
-        self,
-        author: AgentIdentity,
-        path: Path,
-        rule: Callable[[Document | None, int, R], Ruling],
-        request: R,
-    ) -> tuple[int, Any]:
-        """Do what `apply_one` does, to its end, also when the caller is cancelled."""
-        if self.local is not None:
-            return self.apply_now(author, path, rule, request)
-        return await self.to_its_end(self.apply_one, author, path, rule, request)
+    def shielded(self, committing: Coroutine[Any, Any, R]) -> ShieldedOperation[R]:
+        """Begin to commit to a distant kernel; no cancellation of a caller stops it."""
+        loop = asyncio.get_running_loop()
+        return ShieldedOperation(committing, loop, self._operations)
 
-    async def to_its_end(
-        self,
-        commits: Callable[..., Coroutine[Any, Any, tuple[int, Any]]],
-        *arguments: Any,
-    ) -> tuple[int, Any]:
-        """Return what a function that commits returns; it is never cancelled.
+    async def to_its_end(self, committing: Coroutine[Any, Any, R]) -> R:
+        """Return what a coroutine that commits returns; it is never cancelled.
 
         A caller that is cancelled meanwhile gets its cancellation after the commit.
         """
-        commit = self.start(caught(commits, arguments), "tasks: for sure")
-        cancelled: asyncio.CancelledError | None = None
-        while not commit.done():
-            try:
-                await asyncio.wait([commit])
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
-        revision, outcome = commit.result()
-        if isinstance(outcome, Exception):
-            raise outcome
-        return revision, outcome
+        if self.local is not None:
+            return await committing
+        return await self.shielded(committing).end()
 
-
-async def caught(
-    committing: Callable[..., Coroutine[Any, Any, tuple[int, Any]]],
-    arguments: tuple[Any, ...],
-) -> tuple[int, Any]:
-    """Return what a function returns, an error in place of the outcome.
-
-    The error is for the caller that waits: a failed task of the swarm ends the swarm.
-    """
-    try:
-        return await committing(*arguments)
-    except Exception as error:  # noqa: BLE001  # raised by the caller that waits
-        return 0, error
+    def cancel_commits(self) -> None:
+        """Cancel what commits still: nothing waits for it any more."""
+        for operation in tuple(self._operations):
+            operation.cancel()

@@ -16,7 +16,6 @@ from swarm.model import (
     AgentIdentity,
     Displayable,
     Path,
-    brief,
     check_text,
     check_timeout,
     to_datetime,
@@ -144,7 +143,7 @@ class TaskInfo(Displayable):
     id: str
     kind: str
     status: TaskStatus
-    payload: JSON = attrs.field(repr=brief)
+    payload: JSON
     requester: str
     assignee: str | None
     priority: int
@@ -157,12 +156,12 @@ class TaskInfo(Displayable):
     parent: str | None
     key: str | None
     progress: Progress | None
-    partial: JSON = attrs.field(repr=brief)
-    result: JSON = attrs.field(repr=brief)
-    errors: tuple[str, ...] = attrs.field(repr=brief)
+    partial: JSON
+    result: JSON
+    errors: tuple[str, ...]
     cancel_requested: str | None
     schema_version: str
-    metadata: Mapping[str, JSON] = attrs.field(repr=brief)
+    metadata: Mapping[str, JSON]
     created_at: datetime.datetime
     started_at: datetime.datetime | None
     ended_at: datetime.datetime | None

@@ -300,6 +300,7 @@ class TaskManager(TaskCommitter):
             for claim in tuple(self.claims.values()):
                 await claim.close("the swarm was closed")
         self.claims.clear()
+        self.cancel_commits()
         self._stop_timer()
 
     def freeze(self) -> None:

@@ -5,7 +5,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from swarm.coordination._operation import ShieldedOperation
+from swarm.ports import ShieldedOperation
 
 WHERE: ContextVar[str] = ContextVar("WHERE", default="outside")
 
@@ -109,3 +109,24 @@ async def test_all_its_steps_run_in_a_copy_of_the_context_of_the_caller():
     await begin(work()).outcome()
     assert seen == ["here", "inside"]
     assert WHERE.get() == "here"
+
+
+async def test_a_cancelled_caller_that_waits_for_the_end_gets_both():
+    ended = []
+    gate = asyncio.get_running_loop().create_future()
+
+    async def commit():
+        await gate
+        ended.append("committed")
+
+    operation = ShieldedOperation(commit(), asyncio.get_running_loop(), set())
+    caller = asyncio.ensure_future(operation.end())
+    for _ in range(2):
+        await asyncio.sleep(0)
+        caller.cancel()
+    await asyncio.sleep(0)
+    assert not caller.done()
+    gate.set_result(None)
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert ended == ["committed"]

@@ -214,9 +214,7 @@ def test_planted_attempts_without_end_are_found(monkeypatch):
 
     def after_failure(record, now, failure):
         spec = attrs.evolve(record.spec, max_retries=1_000)
-        new, events, outcome = original(
-            attrs.evolve(record, spec=spec), now, failure
-        )
+        new, events, outcome = original(attrs.evolve(record, spec=spec), now, failure)
         return attrs.evolve(new, spec=record.spec), events, outcome
 
     original = _task_rules.after_failure

@@ -93,6 +93,19 @@ class ShieldedOperation(Generic[R]):
         if self._awaited is None or not self._awaited.cancel():
             self._is_cancelled = True
 
+    async def end(self) -> R:
+        """Return what it comes to; a cancellation of the caller is raised after it."""
+        cancelled: asyncio.CancelledError | None = None
+        while not self.is_done:
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+        return await self.outcome()
+
     async def outcome(self, undo: Callable[[R], object] | None = None) -> R:
         """Return what it comes to; it goes on when the caller is cancelled.
 
