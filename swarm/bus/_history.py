@@ -13,6 +13,7 @@ from swarm.bus._records import BusOptions
 from swarm.errors import Compacted, Lagged
 from swarm.model import (
     EVENT_TYPE,
+    MICRO,
     Commit,
     Displayable,
     Document,
@@ -74,7 +75,7 @@ class EventHistory:
         self._tail = tail
         self._clock = clock
         self._most = options.history_events
-        self._age = int(options.history_seconds * 1_000_000)
+        self._age = int(options.history_seconds * MICRO)
         self._reader: Reader | None = None
         self._events: list[Any] = []
         self._first = 0

@@ -19,6 +19,7 @@ from swarm.bus._runs import with_trace_of
 from swarm.errors import ConflictError, InvalidPath, InvalidValue, LimitExceeded
 from swarm.model import (
     EVENT_TYPE,
+    MICRO,
     OWNER,
     UNKNOWN,
     AgentIdentity,
@@ -76,7 +77,7 @@ class Publisher:
         self._local = bus.host.kernel.local
         self._crowded = bus.crowded
         self._limit = bus.options.payload_bytes
-        self._window = int(bus.options.dedupe_seconds * 1_000_000)
+        self._window = int(bus.options.dedupe_seconds * MICRO)
         self._keys = BoundedFolder(
             bus.host.kernel, RECEIPTS, bus.options.dedupe_keys, _forgotten
         )

@@ -7,10 +7,7 @@ from typing import Any, Final, Literal, Self, TypeAlias, cast
 import attrs
 import orjson
 
-from swarm.model import AgentIdentity, Document, Path, as_seconds
-
-MICRO: Final = 1_000_000
-"""Kernel time counts microseconds."""
+from swarm.model import MICRO, AgentIdentity, Document, Path, as_seconds
 
 NEVER: Final = 2**62
 """The end of a grant that has none."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 import attrs
 
 from swarm.coordination._core import Core
-from swarm.coordination._grants import MICRO, AcquireSpec, Mode, check_mode, to_micro
+from swarm.coordination._grants import AcquireSpec, Mode, check_mode, to_micro
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_manager import Asked, LeaseManager
 from swarm.coordination._lease_state import FREE, load
@@ -25,6 +25,7 @@ from swarm.coordination._terms import (
 from swarm.coordination._waiting import LeaseWaiter
 from swarm.errors import LeaseLost
 from swarm.model import (
+    MICRO,
     OWNER,
     AgentIdentity,
     AsyncUse,

@@ -14,7 +14,6 @@ from typing import Any, Final, TypeAlias
 
 from swarm.coordination._core import Core, Session
 from swarm.coordination._grants import (
-    MICRO,
     AcquireSpec,
     Grant,
     Transition,
@@ -38,7 +37,7 @@ from swarm.coordination._lease_watch import RecordWatch
 from swarm.coordination._semaphore_rules import tell_window
 from swarm.coordination._waiting import LeaseWaiter
 from swarm.errors import Closed, DeadlockError, LeaseLost, LockTimeout, WouldBlock
-from swarm.model import TIME, AgentIdentity
+from swarm.model import MICRO, TIME, AgentIdentity
 from swarm.ports import Ruling, ShieldedOperation, decode_holders
 
 RENEWALS: Final = 3

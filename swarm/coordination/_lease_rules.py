@@ -17,7 +17,6 @@ import attrs
 
 from swarm.coordination._grants import (
     FIRST,
-    MICRO,
     AcquireSpec,
     Gone,
     Grant,
@@ -32,7 +31,7 @@ from swarm.coordination._lease_state import (
     LockState,
     load,
 )
-from swarm.model import Announcement, Document
+from swarm.model import MICRO, Announcement, Document
 from swarm.ports import KEEP, Ruling
 
 AGAIN: Final = "again"

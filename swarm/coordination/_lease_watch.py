@@ -11,13 +11,13 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from swarm.coordination._grants import MICRO, AcquireSpec, RecordSummary, summarize
+from swarm.coordination._grants import AcquireSpec, RecordSummary, summarize
 from swarm.coordination._lease_rules import DEAD, EXPIRED, RELEASED, decide_sweep
 from swarm.coordination._lease_state import LeaseState, peek
 from swarm.coordination._turn_pace import TurnPace
 from swarm.coordination._waiting import LeaseWaiter
 from swarm.errors import Closed
-from swarm.model import TIME, Commit, Document, Path
+from swarm.model import MICRO, TIME, Commit, Document, Path
 
 if TYPE_CHECKING:
     from swarm.coordination._lease_manager import LeaseManager

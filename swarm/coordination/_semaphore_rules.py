@@ -6,7 +6,6 @@ Strictly first come, first served: a small request never overtakes a large one (
 from typing import Any, Self
 
 from swarm.coordination._grants import (
-    MICRO,
     AcquireSpec,
     Gone,
     Grant,
@@ -16,7 +15,7 @@ from swarm.coordination._grants import (
 from swarm.coordination._lease_rules import grant_next, swept
 from swarm.coordination._lease_state import LeaseState
 from swarm.errors import ConfigMismatch
-from swarm.model import Announcement
+from swarm.model import MICRO, Announcement
 from swarm.ports import KEEP, Ruling
 
 TOO_MANY = "more permits were asked for than there are since the semaphore was resized"

@@ -3,9 +3,9 @@
 import inspect
 from typing import Any, Final
 
-from swarm.coordination._grants import MICRO
 from swarm.errors import AccessDenied, ConfigMismatch
 from swarm.model import (
+    MICRO,
     OWNER,
     AgentIdentity,
     Path,

@@ -17,14 +17,22 @@ from swarm.coordination._barrier_rules import (
     read_state,
 )
 from swarm.coordination._barriers import BarrierHandle, BarrierTerms
-from swarm.coordination._grants import MICRO, Grant, Request
+from swarm.coordination._grants import Grant, Request
 from swarm.coordination._handles import LockTerms
 from swarm.coordination._lease_rules import decide_remove
 from swarm.coordination._lease_state import load
 from swarm.coordination._semaphores import SemaphoreTerms
 from swarm.coordination._terms import BARRIERS, LOCKS, SEMAPHORES
 from swarm.errors import NotFound
-from swarm.model import OWNER, AgentIdentity, Displayable, Document, Path, check_text
+from swarm.model import (
+    MICRO,
+    OWNER,
+    AgentIdentity,
+    Displayable,
+    Document,
+    Path,
+    check_text,
+)
 from swarm.ports import View
 
 T = TypeVar("T", LockTerms, SemaphoreTerms)

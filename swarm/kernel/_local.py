@@ -20,6 +20,7 @@ from swarm.kernel._tree import make, next_version
 from swarm.kernel._views import LiveView, PastView
 from swarm.model import (
     DOCUMENT_BYTES,
+    MICRO,
     TIME,
     AgentIdentity,
     Announcement,
@@ -74,7 +75,7 @@ class LocalTree(RestorableTree):
         self._loop: asyncio.AbstractEventLoop | None = loop
         # Kernel time is wall time at the start plus what has passed since, so that
         # a jump of the machine's clock ends no lease early (semantics.md, G8).
-        self._base = clock.wall() - int(clock.monotonic() * 1_000_000)
+        self._base = clock.wall() - int(clock.monotonic() * MICRO)
         self._monotonic = clock.monotonic
         self._view = LiveView(self._tree, self)
         self._timer: Timer | None = None
@@ -227,7 +228,7 @@ class LocalTree(RestorableTree):
 
     def now(self) -> int:
         """Return kernel time in microseconds; it never goes back."""
-        return self._base + int(self._clock.monotonic() * 1_000_000)
+        return self._base + int(self._clock.monotonic() * MICRO)
 
     def close_now(self) -> None:
         """Do what `close` does, at once."""
@@ -550,7 +551,7 @@ class LocalTree(RestorableTree):
         self._timer_at = when
         # A microsecond more, lest rounding wake us just before the time.
         self._timer = self._clock.call_at(
-            (when - self._base + 1) / 1_000_000, self._on_time
+            (when - self._base + 1) / MICRO, self._on_time
         )
 
     def _on_time(self) -> None:

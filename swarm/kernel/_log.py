@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final, TypeAlias, cast
 
 from swarm.errors import Compacted
-from swarm.model import TIME, Announcement, Cause, Commit, Document
+from swarm.model import MICRO, TIME, Announcement, Cause, Commit, Document
 from swarm.ports import Limits, RetentionHold
 
 _TRIM: Final = 1_024
@@ -100,7 +100,7 @@ class Log:
         """Start empty, after `revision`."""
         self._count = limits.log_commits
         self._bytes = limits.log_bytes
-        self._age = int(limits.log_seconds * 1_000_000)
+        self._age = int(limits.log_seconds * MICRO)
         self._held_count = max(limits.held_commits, limits.log_commits)
         self._held_bytes = max(limits.held_bytes, limits.log_bytes)
         self._spare = limits.log_commits // _PART

@@ -44,6 +44,9 @@ DELETE: Final = Sentinel("DELETE")
 DOCUMENT_BYTES: Final = 256
 """Bytes that a document keeps in memory besides its body, measured."""
 
+MICRO: Final = 1_000_000
+"""Microseconds in a second: records count time in these."""
+
 EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 

@@ -5,14 +5,13 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from swarm.errors import Closed, Compacted, Lagged
-from swarm.model import Commit, Document, Path, check_whole, shown
+from swarm.model import MICRO, Commit, Document, Path, check_whole, shown
 from swarm.ports import Clock, Kernel, Tail, View
 from swarm.system import Coordinator, Surface, coordinator_of
 from swarm.work import TaskManager
 
 T = TypeVar("T")
 
-MICRO: Final = 1_000_000
 MOST: Final = 1_000
 """The most records that one call returns."""
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 from swarm.agents import Envelope
 from swarm.errors import Closed
-from swarm.model import Displayable, Path, as_seconds
+from swarm.model import MICRO, Displayable, Path, as_seconds
 from swarm.observability._graph_svg import svg_of, svg_text
 from swarm.observability._masking import clipped, shown_text
 from swarm.observability._panels import (
@@ -21,7 +21,7 @@ from swarm.observability._panels import (
     to_html,
 )
 from swarm.observability._recorder import RECORDED, CallRecord, recorder_of
-from swarm.observability._source import MICRO, source_of
+from swarm.observability._source import source_of
 from swarm.ports import Timer
 from swarm.system import Surface
 

@@ -8,6 +8,7 @@ import attrs
 from swarm.bus import events_of, may_see
 from swarm.model import (
     DOCUMENT_EVENTS,
+    MICRO,
     Commit,
     Document,
     Event,
@@ -18,7 +19,7 @@ from swarm.model import (
 )
 from swarm.observability._masking import shown_text
 from swarm.observability._recorder import CallRecorder, recorded
-from swarm.observability._source import MICRO, FactSource, source_of
+from swarm.observability._source import FactSource, source_of
 from swarm.state import KEPT
 from swarm.system import Surface
 from swarm.work import RecordEntry, TaskRecord, load_handoff, load_task

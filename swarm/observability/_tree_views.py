@@ -7,11 +7,11 @@ from typing import Any, Final
 import orjson
 
 from swarm.bus import Events, Page, select
-from swarm.model import ABSENT, Change, ChangeList, Event, Path, Pattern
+from swarm.model import ABSENT, MICRO, Change, ChangeList, Event, Path, Pattern
 from swarm.observability._diff import Diff, diff
 from swarm.observability._masking import clipped
 from swarm.observability._panels import Badge, Fields, Fold, Lines, Panel, Part, Table
-from swarm.observability._source import MICRO, TreeSource, tail_of
+from swarm.observability._source import TreeSource, tail_of
 from swarm.observability._tree_facts import (
     event_fact,
     masked_at,

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, Final
 
 from swarm.errors import SwarmError
+from swarm.model import MICRO
 from swarm.observability._graph_svg import GraphEdge, GraphNode, graph_svg
 from swarm.observability._masking import clipped, masked, masked_text, shown_text
 from swarm.observability._panels import (
@@ -22,7 +23,7 @@ from swarm.observability._panels import (
     Table,
     colour_of,
 )
-from swarm.observability._source import MICRO, TreeSource, tail_of
+from swarm.observability._source import TreeSource, tail_of
 from swarm.observability._tree_views import as_json, clock_time
 from swarm.observability._work_facts import checkpoint_fact, task_facts, task_in
 from swarm.work import (

@@ -24,13 +24,11 @@ from swarm.errors import (
     NoSuchAgent,
     NotFound,
 )
-from swarm.model import AgentIdentity, Cause
+from swarm.model import MICRO, AgentIdentity, Cause
 from swarm.ports import Activity, Codec, Tail, View, current_activity, current_identity
 from swarm.processes._failures import failure_to_json
 from swarm.processes._post import Post
 from swarm.processes._signature import Signature, signature_of
-
-MICRO: Final = 1_000_000
 
 log: Final = logging.getLogger("swarm.processes")
 

@@ -19,13 +19,11 @@ from swarm.errors import (
     NotFound,
     StorageFailed,
 )
-from swarm.model import AgentIdentity, Cause
+from swarm.model import MICRO, AgentIdentity, Cause
 from swarm.ports import Codec, Tail, View, current_activity, current_cause
 from swarm.processes._failures import failure_from_json
 from swarm.processes._membership import Membership
 from swarm.processes._post import Post
-
-MICRO: Final = 1_000_000
 
 log: Final = logging.getLogger("swarm.processes")
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from swarm.agents import REGISTRY, process_in
 from swarm.errors import Closed, SwarmError
-from swarm.model import OWNER, TIME, Commit, Document
+from swarm.model import MICRO, OWNER, TIME, Commit, Document
 from swarm.ports import Clock, Kernel, Tail, View, current_runtime
 from swarm.processes._process_record import (
     PROCESSES,
@@ -31,7 +31,6 @@ from swarm.processes._process_rules import (
     plan_renewal,
 )
 
-MICRO: Final = 1_000_000
 RENEWALS: Final = 3
 """Number of renewals of a document within its time to live."""
 

@@ -24,7 +24,7 @@ from swarm.agents import (
     Stream,
 )
 from swarm.errors import AgentDied, MailboxFull, NoSuchAgent
-from swarm.model import AgentIdentity, Cause, check_timeout, with_trace
+from swarm.model import MICRO, AgentIdentity, Cause, check_timeout, with_trace
 from swarm.ports import AgentCall, current_cause, current_trace, run_at_once
 from swarm.processes._calls import RemoteCall, encoded, log
 from swarm.processes._network import Network
@@ -126,7 +126,7 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
         if document is None:
             return NEVER
         wall = self._network.host.clock.wall()
-        return max(0.0, (wall - document.at) / 1_000_000)
+        return max(0.0, (wall - document.at) / MICRO)
 
     def _is(self, record: AgentRecord) -> bool:
         return (record.process, record.started_at) == (self._process, self._since)

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import attrs
 
 from swarm.errors import AccessDenied
-from swarm.model import ROOT, AgentIdentity, Path, Pattern, check_seconds
+from swarm.model import MICRO, ROOT, AgentIdentity, Path, Pattern, check_seconds
 from swarm.ports import (
     Clock,
     Codec,
@@ -95,7 +95,7 @@ def microseconds(seconds: float | None) -> int | None:
     if seconds is None:
         return None
     check_seconds("a ttl", seconds)
-    return max(1, round(seconds * 1_000_000))
+    return max(1, round(seconds * MICRO))
 
 
 class Access:

@@ -8,13 +8,13 @@ from typing import Any, Final, ParamSpec, Self, TypeVar, overload
 import orjson
 
 from swarm.errors import Closed, RemoteCancelled, StaleClaim
-from swarm.model import JSON, AgentIdentity, check_seconds, check_text, shown
+from swarm.model import JSON, MICRO, AgentIdentity, check_seconds, check_text, shown
 from swarm.ports import AttemptCall, InterceptedBlock, Interceptors, current_task
 from swarm.work._held_claim import LIVE, LOST, HeldClaim
 from swarm.work._steps import StepLog
 from swarm.work._submit_rules import encoded
 from swarm.work._task_manager import TaskManager
-from swarm.work._task_record import MICRO, Progress, TaskRecord
+from swarm.work._task_record import Progress, TaskRecord
 from swarm.work._task_rules import (
     decide_complete,
     decide_fail,

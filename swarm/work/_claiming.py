@@ -8,12 +8,12 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from swarm.errors import SwarmError, TaskTimeout
-from swarm.model import AgentIdentity, AsyncUse
+from swarm.model import MICRO, AgentIdentity, AsyncUse
 from swarm.ports import Timer
 from swarm.work._claim import Claim, adopt
 from swarm.work._due import TaskSelector, Ticket
 from swarm.work._task_manager import TaskManager
-from swarm.work._task_record import MICRO, TaskRecord
+from swarm.work._task_record import TaskRecord
 from swarm.work._task_rules import ClaimRequest, decide_claim, decide_give_back
 
 

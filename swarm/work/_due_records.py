@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, Generic, TypeVar
 
 from swarm.errors import Closed, SwarmError
+from swarm.model import MICRO
 from swarm.work._task_manager import TaskManager
-from swarm.work._task_record import MICRO, NEVER
+from swarm.work._task_record import NEVER
 from swarm.work._waiting import JobTimer
 
 R = TypeVar("R")

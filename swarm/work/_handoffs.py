@@ -10,6 +10,7 @@ from swarm.coordination import Grant, Lease
 from swarm.errors import InvalidTransition, NotFound, TaskTimeout
 from swarm.model import (
     JSON,
+    MICRO,
     Displayable,
     check_choice,
     check_seconds,
@@ -35,7 +36,7 @@ from swarm.work._handoff_record import (
 )
 from swarm.work._submit_rules import task_id_of
 from swarm.work._task_handle import Caller
-from swarm.work._task_record import MICRO, TaskRecord, load, task_path
+from swarm.work._task_record import TaskRecord, load, task_path
 
 Outcome: TypeAlias = Literal["accepted", "rejected", "expired", "withdrawn"]
 

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import attrs
 
+from swarm.model import MICRO
 from swarm.work._due import TaskSelector
 from swarm.work._task_index import TaskIndex
-from swarm.work._task_record import MICRO, PENDING, TaskRecord
+from swarm.work._task_record import PENDING, TaskRecord
 from swarm.work._task_stats import by_status
 
 FAILING: Final = 3

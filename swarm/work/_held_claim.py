@@ -16,6 +16,7 @@ from swarm.errors import InvalidTransition, StaleClaim, SwarmError
 from swarm.model import (
     ABSENT,
     JSON,
+    MICRO,
     AgentIdentity,
     Document,
     Path,
@@ -27,7 +28,6 @@ from swarm.ports import Condition, Holder, LocalKernel, Ruling, current_task
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import (
     KEPT_ENTRIES,
-    MICRO,
     ClaimRecord,
     TaskRecord,
     stale,

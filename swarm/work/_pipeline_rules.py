@@ -14,7 +14,7 @@ import attrs
 import orjson
 
 from swarm.errors import ConfigMismatch, InvalidTransition, NotFound
-from swarm.model import JSON, Document, Path, TaskCreated, canonical, kept_json
+from swarm.model import JSON, MICRO, Document, Path, TaskCreated, canonical, kept_json
 from swarm.ports import Plan, View, Write
 from swarm.work._handoff_rules import decide_with_handoff
 from swarm.work._pipeline_graph import (
@@ -30,7 +30,6 @@ from swarm.work._pipeline_graph import (
 )
 from swarm.work._stored import loaded, stored
 from swarm.work._task_record import (
-    MICRO,
     TaskRecord,
     TaskSpec,
     TaskStatus,

@@ -12,6 +12,7 @@ import orjson
 from swarm.model import (
     EPOCH,
     JSON,
+    MICRO,
     Document,
     Path,
     TaskCreated,
@@ -20,7 +21,7 @@ from swarm.model import (
     to_datetime,
 )
 from swarm.ports import Plan, View, Write
-from swarm.work._task_record import MICRO, NEVER, TaskSpec, new_record, task_path
+from swarm.work._task_record import NEVER, TaskSpec, new_record, task_path
 
 SCHEDULES: Final = Path.of("global", "schedules")
 

@@ -12,6 +12,7 @@ from swarm.errors import ConfigMismatch, InvalidTransition, InvalidValue, LimitE
 from swarm.model import (
     JSON,
     LONGEST_SECONDS,
+    MICRO,
     AgentIdentity,
     Backoff,
     Document,
@@ -29,7 +30,6 @@ from swarm.model import (
 from swarm.ports import KEEP, Codec, Plan, Ruling, View, Write
 from swarm.work._task_record import (
     FINAL,
-    MICRO,
     TaskSpec,
     key_path,
     load,

@@ -12,6 +12,7 @@ import orjson
 from swarm.errors import AccessDenied, NotFound, TaskError, TaskTimeout
 from swarm.model import (
     JSON,
+    MICRO,
     OWNER,
     AgentIdentity,
     Displayable,
@@ -195,7 +196,7 @@ def info_of(record: TaskRecord) -> TaskInfo:
         address=record.address,
         attempt=record.attempt,
         max_retries=spec.max_retries,
-        timeout=None if spec.timeout is None else spec.timeout / 1_000_000,
+        timeout=None if spec.timeout is None else spec.timeout / MICRO,
         run_at=to_datetime(record.run_at),
         deadline=None if record.deadline is None else to_datetime(record.deadline),
         parent=spec.parent,

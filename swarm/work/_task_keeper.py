@@ -12,7 +12,7 @@ import attrs
 import orjson
 
 from swarm.errors import Closed, StorageFailed, SwarmError
-from swarm.model import OWNER, AgentIdentity, Path, to_datetime
+from swarm.model import MICRO, OWNER, AgentIdentity, Path, to_datetime
 from swarm.ports import Plan, View, Write, one_loop_turn
 from swarm.work import _checkpoint_rules as checkpoint_rules
 from swarm.work import _handoff_rules as handoff_rules
@@ -22,7 +22,6 @@ from swarm.work._steps import STEPS
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import (
     FINAL,
-    MICRO,
     TaskRecord,
     TaskStatus,
     key_path,

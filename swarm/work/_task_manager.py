@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 import anyio
 
 from swarm.errors import Closed, SwarmError
-from swarm.model import OWNER, TIME, AgentIdentity, Commit, Document, living
+from swarm.model import MICRO, OWNER, TIME, AgentIdentity, Commit, Document, living
 from swarm.ports import (
     Clock,
     Codec,
@@ -39,7 +39,6 @@ from swarm.work._task_index import TaskIndex
 from swarm.work._task_record import (
     CANCELLED,
     ESCALATED,
-    MICRO,
     NEVER,
     PENDING,
     TASKS,

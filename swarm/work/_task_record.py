@@ -17,6 +17,7 @@ import orjson
 
 from swarm.errors import SchemaVersionError, StaleClaim
 from swarm.model import (
+    MICRO,
     OWNER,
     AgentIdentity,
     Backoff,
@@ -26,9 +27,6 @@ from swarm.model import (
     to_datetime,
 )
 from swarm.ports import decode_holders
-
-MICRO: Final = 1_000_000
-"""Kernel time counts microseconds."""
 
 NEVER: Final = 2**62
 """The end of what has no end."""

@@ -28,6 +28,7 @@ import orjson
 
 from swarm.errors import InvalidTransition, LimitExceeded, NotFound
 from swarm.model import (
+    MICRO,
     Announcement,
     Document,
     TaskAssigned,
@@ -46,7 +47,6 @@ from swarm.work._task_record import (
     ESCALATED,
     FAILED,
     FINAL,
-    MICRO,
     NEVER,
     PENDING,
     RUNNING,

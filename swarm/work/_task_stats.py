@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
-from swarm.work._task_record import MICRO, PENDING, TaskRecord, TaskStatus
+from swarm.model import MICRO
+from swarm.work._task_record import PENDING, TaskRecord, TaskStatus
 
 
 @attrs.frozen(kw_only=True)

@@ -9,6 +9,7 @@ import attrs
 from swarm.errors import GatherError
 from swarm.model import (
     JSON,
+    MICRO,
     AgentIdentity,
     Displayable,
     canonical,
@@ -50,7 +51,7 @@ from swarm.work._submit_rules import (
 )
 from swarm.work._task_handle import Caller, Rights, Task, TaskList, info_of
 from swarm.work._task_manager import TaskManager
-from swarm.work._task_record import MICRO, TaskStatus, task_path
+from swarm.work._task_record import TaskStatus, task_path
 from swarm.work._task_stats import TaskStats
 
 _SELECTORS: Final = 64

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from swarm.errors import Contention, OutcomeUnknown, StorageFailed
-from swarm.model import AgentIdentity, Commit
+from swarm.model import MICRO, AgentIdentity, Commit
 from swarm.ports import Clock, Entropy, Limits, current_activity, current_cause
 from swarm.storage.redis._entries import pack_commit
 from swarm.storage.redis._loading import newest_revision
@@ -114,7 +114,7 @@ class Committer:
         self._script = script.decode()
         sent = self._clock.monotonic()
         seconds, micros = await self._wire.send("TIME")
-        server = int(seconds) * 1_000_000 + int(micros)
+        server = int(seconds) * MICRO + int(micros)
         self._replica.saw_time(sent, self._clock.monotonic(), server)
         # Swarms of one seed draw the same ids; the server tells them apart.
         client = await self._wire.send("CLIENT", "ID")
@@ -278,7 +278,7 @@ class Committer:
         if commit is not None and is_unsure and server - proposal.at > KEPT:
             raise OutcomeUnknown(
                 "the server no longer knows whether a commit that was sent "
-                f"{(server - proposal.at) // 1_000_000} seconds ago was made; read the "
+                f"{(server - proposal.at) // MICRO} seconds ago was made; read the "
                 "state before you try again"
             )
         return status, revision, 0

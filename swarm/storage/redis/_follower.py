@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Final
 
 from swarm.errors import Closed, StorageFailed, SwarmError
-from swarm.model import OWNER, Commit, SystemAlert
+from swarm.model import MICRO, OWNER, Commit, SystemAlert
 from swarm.ports import Clock, Limits, Timer
 from swarm.storage.redis._committer import Committer
 from swarm.storage.redis._entries import BEFORE
@@ -144,7 +144,7 @@ class LogFollower:
             is_empty=not found,
             news=replica.news,
             sent=self._committer.count,
-            lag=lag / 1_000_000,
+            lag=lag / MICRO,
             longest=replica.longest_rest(),
         )
         if seconds and not replica.is_awaited:

@@ -13,7 +13,7 @@ from typing import Any
 
 from swarm.errors import Closed
 from swarm.kernel import LocalTree, restore
-from swarm.model import TIME, Commit, Document, Path
+from swarm.model import MICRO, TIME, Commit, Document, Path
 from swarm.ports import Clock, Condition, Limits
 from swarm.storage.redis._entries import BEFORE, OPERATION, decode_entry
 from swarm.storage.redis._loading import Loaded, difference, entry_revision
@@ -66,7 +66,7 @@ class Replica(LocalTree):
 
     def now(self) -> int:
         """Return the server's time in microseconds, as well as it is known."""
-        return int(self._monotonic() * 1_000_000) + (self._offset or 0)
+        return int(self._monotonic() * MICRO) + (self._offset or 0)
 
     def saw_time(self, sent: float, received: float, server: int) -> None:
         """Take a reply's time: it was read between sending and receiving (Cristian)."""
@@ -76,8 +76,8 @@ class Replica(LocalTree):
             self._offset, self._error = server - middle, error
         else:
             self._error += 1  # an old estimate is trusted less and less
-            low = server - int(received * 1_000_000)
-            high = server - int(sent * 1_000_000)
+            low = server - int(received * MICRO)
+            high = server - int(sent * MICRO)
             self._offset = min(max(self._offset, low), high)
 
     def has_due(self) -> bool:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from swarm.errors import ConflictError, SwarmError
-from swarm.model import TIME
+from swarm.model import MICRO, TIME
 from swarm.ports import Clock, Expect, Timer, Write
 from swarm.storage.redis._committer import Committer
 from swarm.storage.redis._proposals import Proposal, RecordingView
@@ -65,7 +65,7 @@ class Sweeper:
         when = self._replica.next_due()
         if when is None or self._is_closed:
             return
-        wait = max(0.0, (when - self._replica.now()) / 1_000_000)
+        wait = max(0.0, (when - self._replica.now()) / MICRO)
         self._timer = self._clock.call_at(
             self._clock.monotonic() + wait + 0.001, self._begin
         )
