@@ -24,6 +24,8 @@ KEPT: Final = tuple(
     for text in (
         "global.registry",
         "global.processes",
+        "global.schedules",
+        "global.task_keys",
         "global.tasks",
         "locks",
         "semaphores",

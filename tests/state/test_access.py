@@ -341,7 +341,10 @@ async def test_records_that_swarm_keeps_are_read_only_even_for_the_owner():
     """L21: agents cannot write lock records through the state."""
     world = make_world(Policy([("*", "**", "rw")]))
     for handle in (world.state, world.as_(agent("ada"))):
-        for path in ("locks.x", "locks", "global.tasks.t1", "global", "semaphores.s.n"):
+        for path in (
+            *("locks.x", "locks", "global.tasks.t1", "global", "semaphores.s.n"),
+            *("global.schedules.daily", "global.task_keys.k"),
+        ):
             for way in (
                 handle.set(path, 1),
                 handle.delete(path, recursive=True),
