@@ -28,6 +28,7 @@ from swarm.model import (
     SystemMaintenance,
     event_type,
     is_fixed,
+    shape_of,
     shown,
 )
 from swarm.ports import (
@@ -180,6 +181,11 @@ class Publisher:
         every store and process can hold it.
         """
         if weight == UNKNOWN:
+            shape = shape_of(type(payload))
+            if shape is not None:
+                size = shape.weigh(payload, self._bus.host.codec.encode)
+                if size <= self._limit:
+                    return shape.copied(payload), size
             weight = len(self._written(payload))
         if weight > self._limit:
             raise LimitExceeded(

@@ -88,13 +88,8 @@ from swarm.model._path import (
     parse_paths,
     sort_key,
 )
-from swarm.model._payload import (
-    UNKNOWN,
-    Measure,
-    is_fixed,
-    measure_of,
-    private,
-)
+from swarm.model._payload import UNKNOWN, Measure, is_fixed, measure_of
+from swarm.model._payload_copy import private, shape_of
 from swarm.model._reserved import RESERVED, is_reserved
 from swarm.model._state_event import (
     DOCUMENT_EVENTS,
@@ -230,6 +225,7 @@ __all__ = [
     "private",
     "refuse_text",
     "repr_of",
+    "shape_of",
     "shown",
     "sort_key",
     "to_change",

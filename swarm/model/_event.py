@@ -10,7 +10,7 @@ from swarm.model._checks import brief
 from swarm.model._displayable import Displayable
 from swarm.model._event_type import event_type
 from swarm.model._identity import AgentIdentity
-from swarm.model._payload import private
+from swarm.model._payload_copy import private
 from swarm.model._value import to_datetime
 
 P_co = TypeVar("P_co", covariant=True)

@@ -4,16 +4,15 @@ Both are found from the values, because Python does not check annotations: a fie
 annotated `tuple[str, ...]` may well hold a list. Most fields hold numbers and short
 text, as they are annotated, which JSON holds and nothing changes. So a function that
 looks for exactly that is compiled for each class, once, as attrs does for `__init__`.
-Only other payloads are written as JSON when they are published, and read again, to see
-that they can be, and walked.
+Payloads with lists and dicts are checked and copied by `_payload_copy`. Only others are
+written as JSON when they are published, and read again, to see that they can be.
 """
 
-import copy
 import datetime
 import enum
 import keyword
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import (
     Any,
     Final,
@@ -38,11 +37,13 @@ UNKNOWN: Final = 2**62
 """More than any payload weighs: the values of the fields have to be walked."""
 
 _MEASURE: Final = "__swarm_measure__"
+_NOT_FOUND: Final = object()
+"""An annotation of which nothing is known: no value fits it."""
 _SMALL_ATOMS: Final[frozenset[type]] = frozenset(
     (bool, type(None), datetime.datetime, datetime.date)
 )
 _FLAT: Final[frozenset[type]] = frozenset((int, float, str, *_SMALL_ATOMS))
-_ATOMS: Final[frozenset[type]] = _FLAT | {bytes}
+ATOMS: Final[frozenset[type]] = _FLAT | {bytes}
 """Classes (not their subclasses) whose instances never change and hold nothing."""
 
 
@@ -53,7 +54,7 @@ def measure_of(cls: type[Any]) -> Measure:
     """Return what measures payloads of an attrs class."""
     made: Any = cls.__dict__.get(_MEASURE)
     if made is None:
-        made = staticmethod(_compile(cls))
+        made = staticmethod(compile_measure(cls, attrs.fields(cls)))
         setattr(cls, _MEASURE, made)
     measure: Measure = made.__func__
     return measure
@@ -74,20 +75,28 @@ _TESTS: Final = {
 }
 
 
-def _compile(cls: type[Any]) -> Measure:
-    """Return a function that looks at one field after the other, written out."""
-    lines = [_HEAD, "    size = 0"]
-    names: dict[str, Any] = {"long": _length, "unknown": UNKNOWN}
+def field_hints(cls: type[Any]) -> dict[str, Any]:
+    """Return the annotations of the fields, as far as their names can be found."""
     try:
         hints = get_type_hints(cls)
     except Exception:  # noqa: BLE001  # it names what is not there at run time
-        hints = dict.fromkeys(attrs.fields_dict(cls))
-    for number, each in enumerate(attrs.fields(cls)):
+        hints = dict.fromkeys(attrs.fields_dict(cls), _NOT_FOUND)
+    return {each.name: hints.get(each.name, Any) for each in attrs.fields(cls)}
+
+
+def compile_measure(
+    cls: type[Any], fields: Iterable["attrs.Attribute[Any]"]
+) -> Measure:
+    """Return a function that looks at one field after the other, written out."""
+    lines = [_HEAD, "    size = 0"]
+    names: dict[str, Any] = {"long": _length, "unknown": UNKNOWN}
+    hints = field_hints(cls)
+    for number, each in enumerate(fields):
         is_plain = each.name.isidentifier() and not keyword.iskeyword(each.name)
         field = (
             f"payload.{each.name}" if is_plain else f"getattr(payload, {each.name!r})"
         )
-        taken = _flat_classes(hints.get(each.name, Any))
+        taken = flat_classes(hints[each.name])
         tests = [test for kind, test in _TESTS.items() if kind in taken]
         names[f"atoms{number}"] = taken & _SMALL_ATOMS
         tests.append(f"not in atoms{number}:\n        return unknown")
@@ -99,12 +108,12 @@ def _compile(cls: type[Any]) -> Measure:
     return measure
 
 
-def _flat_classes(hint: object) -> frozenset[type]:
+def flat_classes(hint: object) -> frozenset[type]:
     """Return the classes of flat values that fit an annotation, as far as is known."""
     if hint is Any or hint is object:
         return _FLAT
     if get_origin(hint) in (Union, types.UnionType):
-        return frozenset().union(*map(_flat_classes, get_args(hint)))
+        return frozenset().union(*map(flat_classes, get_args(hint)))
     if hint is float:
         return frozenset((float, int))
     return frozenset(each for each in _FLAT if each is hint)
@@ -119,7 +128,7 @@ def is_fixed(value: object) -> bool:
     while left:
         item = left.pop()
         cls = item.__class__
-        if cls in _ATOMS or issubclass(cls, enum.Enum):
+        if cls in ATOMS or issubclass(cls, enum.Enum):
             continue
         if cls is tuple or cls is frozenset:
             left += item
@@ -132,12 +141,6 @@ def is_fixed(value: object) -> bool:
 
 def _is_uuid(cls: type) -> bool:
     return cls.__qualname__ == "UUID" and cls.__module__ == "uuid"  # pure: no import
-
-
-def private(payload: Any) -> Any:
-    """Return the payload itself if nothing in it can change, else a deep copy (G9)."""
-    is_flat = measure_of(payload.__class__)(payload) < UNKNOWN
-    return payload if is_flat or is_fixed(payload) else copy.deepcopy(payload)
 
 
 def _length(text: str) -> int:
