@@ -92,7 +92,10 @@ async def audit_in(
     show(f"{len(files)} files for {analysts} analysts")
     names = [file.relative_to(folder).as_posix() for file in files]
 
-    await swarm.spawn(Reviewer, folder, name="reviewer", role="reviewer")
+    # One reviewer over all processes: on a server it outlives a process that is killed.
+    await swarm.spawn(
+        Reviewer, folder, name="reviewer", role="reviewer", singleton=True
+    )
     await swarm.spawn(Writer)
     for number in range(analysts):
         await swarm.spawn(Analyst, folder, number == 0, pace)

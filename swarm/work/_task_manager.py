@@ -33,6 +33,7 @@ from swarm.ports import (
 )
 from swarm.work._claim_queue import ClaimQueue
 from swarm.work._due import Ticket
+from swarm.work._handoff_record import HandoffStatus, handoff_path, load_handoff
 from swarm.work._health import Server, count_reasons, described, why
 from swarm.work._task_commits import Start, TaskCommitter
 from swarm.work._task_index import TaskIndex
@@ -173,8 +174,7 @@ class TaskManager(TaskCommitter):
             if index.records[task_id].status is CANCELLED:
                 self.start(self._cancel_parts(task_id), "tasks: cancel the parts")
         if is_reopened:
-            # A task with a handoff keeps its lease, in which an offer may be accepted.
-            orphans = [r for r in index.running() if r.handoff is None]
+            orphans = self.tail.read_now(_not_offered, list(index.running()))
             if orphans:
                 ending = self._end(orphans, decide_orphaned)
                 self.start(ending, "tasks: of a process that has ended")
@@ -470,6 +470,17 @@ class TaskManager(TaskCommitter):
                 return
             if self.local is not None:  # there may be thousands
                 await one_loop_turn()
+
+
+def _not_offered(view: View, running: Iterable[TaskRecord]) -> list[TaskRecord]:
+    """Return the tasks of which no offer is open: it may be accepted in its lease."""
+    found = []
+    for record in running:
+        place = None if record.handoff is None else handoff_path(record.handoff)
+        handoff = None if place is None else load_handoff(view.find(place))
+        if handoff is None or handoff.status is not HandoffStatus.REQUESTED:
+            found.append(record)
+    return found
 
 
 def _all_tasks(view: View) -> list[Document]:

@@ -109,3 +109,31 @@ asyncio.run(main())
         [record] = swarm.tasks.find(kind="part")
         assert record.status == "complete"
         assert "ended" in record.errors[0]
+
+
+async def test_a_task_that_was_handed_on_is_rescued_at_opening_as_well(tmp_path):
+    """O8: the receiver died with its process; no offer is open that could wait."""
+    url = f"sqlite:///{tmp_path}/s.db"
+    program = f"""
+import asyncio, os
+from swarm import Agent, Swarm
+class Receiver(Agent):
+    async def handoff(self, offer):
+        await offer.accept(lease=3600)
+        os._exit(9)
+async def main():
+    async with Swarm("s", {url!r}) as swarm:
+        await swarm.spawn(Receiver, name="bo")
+        await swarm.tasks.submit("part")
+        async with swarm.tasks.claim("part", lease=3600) as claim:
+            offer = await swarm.handoffs.offer(claim, to="bo")
+            await offer.outcome()
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
+    assert await process.wait() == 9
+    async with Swarm("s", url) as swarm:
+        async with swarm.tasks.claim("part", timeout=30) as claim:
+            assert claim.attempt == 2
+        [offer] = await swarm.handoffs.find()
+        assert (offer.status, offer.receiver) == ("failed", "bo")
