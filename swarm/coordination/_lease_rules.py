@@ -79,6 +79,9 @@ def decide_acquire(
 
     The answer is its grant; or QUEUED; or None when it would have to wait and is not
     patient (L8); or a text that says why it can never be granted (M7).
+
+    Raises:
+        ConfigMismatch: Another process has opened it with another capacity.
     """
     spec, id, session, is_patient = request  # noqa: A001
     if document is None and (spec.permits == 1 or not spec.blank.refusal(spec)):
@@ -90,6 +93,7 @@ def decide_acquire(
     state = load(document, spec.blank)
     if state.is_due(now):
         return sweep(state, now, spec, AGAIN)
+    state.check(spec)
     asked = _requested(spec, id, session, now)
     if state.admits(asked):
         grant = _granted(asked, now)

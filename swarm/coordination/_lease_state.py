@@ -271,6 +271,9 @@ class LeaseState:
         """Return why a request can never be granted; "": it can."""
         return ""
 
+    def check(self, spec: AcquireSpec) -> None:
+        """Refuse a request that takes this for something else; by default none is."""
+
 
 class LockState(LeaseState):
     """One version of the record of a lock."""

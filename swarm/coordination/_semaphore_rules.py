@@ -102,6 +102,14 @@ class SemaphoreState(LeaseState):
         """Return why a request can never be granted; "": it can."""
         return TOO_MANY if spec.permits > self.capacity else ""
 
+    def check(self, spec: AcquireSpec) -> None:
+        """Refuse the request of a process that opened it with another capacity (G14).
+
+        Raises:
+            ConfigMismatch: The capacities differ.
+        """
+        check_capacity(self, spec.blank, f"semaphore {spec.name!r}")
+
     def needed(self, request: Request, is_over: IsOver) -> int:
         """Return how many permits must come back before a request is granted.
 

@@ -29,6 +29,7 @@ from swarm.coordination import (
 from swarm.errors import (
     BarrierTimeout,
     BrokenBarrier,
+    ConfigMismatch,
     LeaseLost,
     LockTimeout,
     NotFound,
@@ -415,6 +416,17 @@ class CoordinationContract(ContractBase):
             await one.semaphore(2).resize(2)
             assert isinstance(await outcome(large), ValueError)
             await small.release()
+            await lease.release()
+
+    async def test_a_capacity_that_two_processes_do_not_share_is_refused(self) -> None:
+        """G14: neither takes the other's number silently, also if both open at once."""
+        async with self.processes() as (one, other):
+            first, second = one.semaphore(2), other.semaphore(3)
+            lease = await first.acquire()
+            with pytest.raises(ConfigMismatch, match=r"'s'.*2 permits.*asks for 3"):
+                await second.acquire()
+            await lease.release()
+            lease = await second.acquire(3)
             await lease.release()
 
     async def test_a_removed_semaphore_reaches_the_other_process(self) -> None:
