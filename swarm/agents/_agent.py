@@ -407,6 +407,11 @@ def build(factory: Callable[..., Any], args: tuple[Any, ...]) -> Actor:
             f"spawn takes a class or a function that builds the agent, not an agent: "
             f"spawn({kind}, ...) instead of spawn({kind}(...))"
         )
+    if not callable(factory):
+        raise TypeError(
+            "spawn takes a class or a function that builds the agent, not "
+            f"{shown(factory)}"
+        )
     agent = factory(*args)
     if not isinstance(agent, Actor):
         if inspect.iscoroutine(agent):

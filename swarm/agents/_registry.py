@@ -32,6 +32,7 @@ from swarm.model import (
     Document,
     Path,
     check_choice,
+    check_text,
     repr_of,
     shown,
     to_datetime,
@@ -136,10 +137,13 @@ class Registry(Displayable):
         if self.elsewhere is not None:
             yield from map(self.elsewhere.ref, self.others())
 
-    def __contains__(self, name: object) -> bool:
-        if name in self._table.cells:
+    def __contains__(self, agent: object) -> bool:
+        """Return whether an agent lives here, by its name or a ref to it."""
+        if isinstance(agent, Ref):
+            return self.get(agent.name) == agent
+        if agent in self._table.cells:
             return True
-        return isinstance(name, str) and self._elsewhere(name) is not None
+        return isinstance(agent, str) and self._elsewhere(agent) is not None
 
     def others(self) -> list[AgentRecord]:
         """Return the records of the agents that live in other processes."""
@@ -164,8 +168,10 @@ class Registry(Displayable):
         """Return the agent of this name, or None.
 
         Raises:
+            TypeError: The name is not text.
             Closed: The swarm is closed.
         """
+        check_text("the name of an agent", name)
         self._check_open()
         cell = self._table.cells.get(name)
         return self._elsewhere(name) if cell is None else Ref(cell)
@@ -200,7 +206,8 @@ class Registry(Displayable):
             status: What they are doing now.
 
         Raises:
-            TypeError: The type is neither a class of agents nor text.
+            TypeError: The type is neither a class of agents nor text; or the
+                capability or role is not text.
             ValueError: There is no such status; or the text is no name of a type.
             Closed: The swarm is closed.
         """
@@ -211,6 +218,9 @@ class Registry(Displayable):
             )
         if status is not None:
             check_choice("a status", status, tuple(Status))
+        for word, value in (("a capability", capability), ("a role", role)):
+            if value is not None:
+                check_text(word, value)
         _check_type(type)
         self._check_open()
         found: list[Ref[Any]] = []

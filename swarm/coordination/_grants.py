@@ -7,16 +7,13 @@ from typing import Any, Final, Literal, Self, TypeAlias, cast
 import attrs
 import orjson
 
-from swarm.model import MICRO, AgentIdentity, Document, Path, as_seconds
+from swarm.model import MICRO, AgentIdentity, Document, Path, check_seconds
 
 NEVER: Final = 2**62
 """The end of a grant that has none."""
 
 FIRST: Final = -(2**62)
 """The rank of an upgrade: ahead of every other request (L13)."""
-
-_LONGEST: Final = 10**12
-"""The longest time to live in seconds: its end is before `NEVER`."""
 
 
 Mode: TypeAlias = Literal["exclusive", "shared", "upgradeable"]
@@ -203,12 +200,9 @@ def to_micro(seconds: float) -> int:
 
     Raises:
         TypeError: The value is not a number.
-        ValueError: The value is not above 0, or has no end.
+        ValueError: The value is less than a microsecond, or has no end.
     """
-    if not 0 < as_seconds("a ttl", seconds) < _LONGEST:
-        raise ValueError(
-            f"a ttl is above 0 seconds and below {_LONGEST:.0e}, not {seconds!r}"
-        )
+    check_seconds("a ttl", seconds)
     return max(1, round(seconds * MICRO))
 
 

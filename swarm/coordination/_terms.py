@@ -116,10 +116,10 @@ class Names:
         if before is not None:
             path, _, agreed = self._known[name]
             if (number is not None and before != number) or agreed != per:
+                was, now = _told(unit, before, agreed), _told(unit, number, per)
                 raise ConfigMismatch(
                     f"{word if agreed is None else 'limiter'} {name!r} was opened with "
-                    f"{unit}={before}{_told(agreed)}, now with "
-                    f"{unit}={number}{_told(per)}"
+                    f"{was}, now with {now}"
                 )
             return path, before
         if number is None:
@@ -141,8 +141,11 @@ class Names:
         self._known.pop(name, None)
 
 
-def _told(per: int | None) -> str:
-    return "" if per is None else f", per={per / MICRO:g} s"
+def _told(unit: str, number: int | None, per: int | None) -> str:
+    """Return the numbers that a name was opened with, as its caller spelled them."""
+    if per is None:
+        return f"{unit}={number}"
+    return f"permits={number}, per={per / MICRO:g} s"
 
 
 def check_timeout(timeout: object) -> None:
@@ -163,10 +166,11 @@ def check_priority(priority: object) -> Priority:
         TypeError: The value is not a number.
         ValueError: The value is a number that no priority has.
     """
+    known = "a priority is one of `Priority`, as `Priority.HIGH`"
     if not isinstance(priority, int) or isinstance(priority, bool):
-        raise TypeError(
-            f"a priority is one of `Priority`, as `Priority.HIGH`, not {priority!r}"
-        )
+        raise TypeError(f"{known}, not {priority!r}")
+    if priority not in tuple(Priority):
+        raise ValueError(f"{known}, not {priority!r}")
     return Priority(priority)
 
 

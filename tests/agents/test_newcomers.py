@@ -42,6 +42,10 @@ class Learner(Agent):
     ("call", "words"),
     [
         (lambda s, r: s.spawn(Learner()), r"spawn\(Learner, \.\.\.\)"),
+        (lambda s, r: s.spawn("Learner"), "a class or a function.*not 'Learner'"),
+        (lambda s, r: s.agents.find(capability=["x"]), "a capability is text"),
+        (lambda s, r: s.agents.find(role=Learner), "a role is text"),
+        (lambda s, r: s.agents.get(r), "the name of an agent is text"),
         (lambda s, r: r.ask("ok"), r"ask\(Learner\.ok.*ref\.proxy\.ok"),
         (lambda s, r: r.ask(Learner().ok), r"unbound.*Learner\.ok"),
         (lambda s, r: r.ok(), r"ref\.ask\(Learner\.ok.*ref\.proxy\.ok"),

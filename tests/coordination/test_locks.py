@@ -1020,13 +1020,13 @@ async def test_what_cannot_be_meant_is_refused():
             with pytest.raises(ValueError, match="a timeout is 0 seconds or more"):
                 await barrier.wait(wrong)
         for wrong in (0, -1, 1e300, float("inf"), float("nan")):
-            with pytest.raises(ValueError, match="a ttl is above 0 seconds"):
+            with pytest.raises(ValueError, match=r"a ttl is from 0\.000001"):
                 lock.acquire(ttl=wrong)
-            with pytest.raises(ValueError, match="a ttl is above 0 seconds"):
+            with pytest.raises(ValueError, match=r"a ttl is from 0\.000001"):
                 await lease.renew(wrong)
         with pytest.raises(TypeError, match="a priority is one of"):
             lock.acquire(priority="high")
-        with pytest.raises(ValueError, match="7 is not a valid Priority"):
+        with pytest.raises(ValueError, match=r"is one of `Priority`, .* not 7"):
             lock.acquire(priority=7)
         for wrong in (5, None, b"x", lock):
             with pytest.raises(TypeError, match="the name of a lock is text"):

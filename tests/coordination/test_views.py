@@ -127,8 +127,8 @@ async def test_a_limiter_begins_so_many_in_any_window_in_order():
             with pytest.raises(ConfigMismatch) as caught:
                 world.all.limiter(OWNER, "openai", number, per=per)
             assert str(caught.value) == (
-                "limiter 'openai' was opened with capacity=2, per=60 s, now with "
-                f"capacity={number}, per={per} s"
+                "limiter 'openai' was opened with permits=2, per=60 s, now with "
+                f"permits={number}, per={per} s"
             )
         with pytest.raises(ConfigMismatch, match=r"now with capacity=2$"):
             world.semaphore("openai", 2)

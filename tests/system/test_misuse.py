@@ -131,3 +131,16 @@ async def test_a_claim_is_entered_with_async_with() -> None:
             pass
         async with claiming as claim:
             assert claim.kind == "misuse.work"
+
+
+@virtual
+async def test_an_agent_is_in_the_registry_by_its_name_and_its_ref() -> None:
+    """What iteration gives is in what it iterates over."""
+    async with Swarm() as swarm:
+        old = await swarm.spawn(DreamReader, name="ada")
+        assert all(ref in swarm.agents for ref in swarm.agents)
+        assert "ada" in swarm.agents
+        assert 5 not in swarm.agents
+        new = await swarm.spawn(DreamReader, name="ada", replace=True)
+        assert new in swarm.agents
+        assert old not in swarm.agents
