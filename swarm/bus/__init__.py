@@ -133,9 +133,9 @@ of `BusOptions`, `subscribe` and `on`.
 
 from swarm.bus._bus import Bus, Recipient
 from swarm.bus._contracts import Also, BusHost, Subscription, SubscriptionScope
-from swarm.bus._dead_letters import DeadLetter, ErrorInfo, WrittenEvent
+from swarm.bus._dead_letter import DeadLetter, ErrorInfo, WrittenEvent
+from swarm.bus._dead_letters import DeadLetters
 from swarm.bus._events import Events, keep_active_agents, record_completed_tasks
-from swarm.bus._failures import DeadLetters
 from swarm.bus._functions import PostingRecipient
 from swarm.bus._history import Page, events_of
 from swarm.bus._holds import needed_after

@@ -16,12 +16,12 @@ from typing import Any, Final
 
 from swarm.bus._calls import CallQueue, Route
 from swarm.bus._contracts import FATAL, BusHost, Settled, Subscription, failure_of
-from swarm.bus._dead_letters import DeadLetter
+from swarm.bus._dead_letter import DeadLetter
 from swarm.bus._delivery_rules import QueuedEvent
 from swarm.bus._failures import FailureSink
 from swarm.bus._history import EventHistory, events_of, is_own_record
 from swarm.bus._holds import OffsetHolds
-from swarm.bus._patterns import ABOUT, Selector, may_see
+from swarm.bus._patterns import ABOUT, MayRead, Selector, may_see
 from swarm.bus._records import (
     BusOptions,
     HandlerOptions,
@@ -56,6 +56,7 @@ class Recipient(ABC):
 
     Attributes:
         name: The given name, else the id, which is unique in the swarm.
+        may_read: Whether the identity may read a path; None: it may read all.
         _blocks: Whether publishers wait while it is full.
         _is_function: Whether the `CallQueue` calls it, with `call`.
         runs_user_code: Whether a function of the user decides what happens to an
@@ -83,7 +84,7 @@ class Recipient(ABC):
         self.name: str = self.id if name is None else name
         self.runs_user_code: bool = selector.where is not None
         self._status: SubscriptionStatus = "active"
-        self._may_read = bus.host.reader_of(identity)
+        self.may_read: MayRead | None = bus.host.reader_of(identity)
 
     @property
     def pattern(self) -> str:
@@ -135,7 +136,7 @@ class Recipient(ABC):
 
     def _offer(self, event: Event[Any]) -> bool:
         """Take in an event whose class matches, if all of it does."""
-        if not (self._may_see(event) and self.selector.fits(event)):
+        if not (self.selector.fits(event) and may_see(event, self.may_read)):
             return False
         if not self.runs_user_code:
             return self._take(event)
@@ -154,20 +155,14 @@ class Recipient(ABC):
 
     def _is_open_to(self, cls: type[Any]) -> bool:
         """Return whether every event of a class that matches is taken, as it is."""
-        is_open = self._may_read is None or (
+        is_open = self.may_read is None or (
             cls not in DOCUMENT_EVENTS and cls not in ABOUT
         )
         return is_open and self.selector.is_static and not self.runs_user_code
 
-    def _may_see(self, event: Event[Any]) -> bool:
-        """Return whether the policy lets the identity see an event (S15)."""
-        return may_see(event, self._may_read)
-
     def _wants(self, event: Event[Any]) -> bool:
         """Return whether an event of any class matches; calls `where`."""
-        return self.selector.fits_class(event.payload_class) and (
-            self._may_see(event) and self.selector.fits(event) and self._asks(event)
-        )
+        return self.selector.matches(event, self.may_read) and self._asks(event)
 
     def _asks(self, event: Event[Any]) -> bool:
         """Return what `where` says; an exception means no match (E15)."""
@@ -431,11 +426,11 @@ class Bus:
         self.due = 0
         for event in events_of(commit):
             for recipient in self:
-                if not recipient.selector.fits_class(event.payload_class):
+                if not recipient.selector.matches(event, recipient.may_read):
                     continue
                 if recipient.runs_user_code:
                     recipient._offer(event)
-                elif recipient._may_see(event) and recipient.selector.fits(event):
+                else:
                     recipient._take_deep(event)
 
     def _on_gap(self, last: int, first: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar, overload
 
 from swarm.bus._bus import Bus, Recipient
 from swarm.bus._contracts import Subscription, SubscriptionScope
-from swarm.bus._failures import DeadLetters
+from swarm.bus._dead_letters import DeadLetters
 from swarm.bus._history import Page, query
 from swarm.bus._patterns import EventPattern, OtherPattern, Where, may_see, select
 from swarm.bus._publisher import Publisher, Publishing

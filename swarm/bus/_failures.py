@@ -1,4 +1,4 @@
-"""Report what fails: alerts, and dead letters, which users list, requeue and discard.
+"""Report what fails, by alerts and dead letters.
 
 Failures are met where nothing can wait (in a commit, in a callback). So they are
 queued, and a task commits them in order. A dead letter, its alert and, for a named
@@ -8,30 +8,27 @@ subscription, the position beyond the event are one commit.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 import attrs
 
-from swarm.bus._contracts import BusHost, check_right, owner_of
-from swarm.bus._dead_letters import (
+from swarm.bus._bounded_folder import BoundedFolder
+from swarm.bus._contracts import BusHost, owner_of
+from swarm.bus._dead_letter import (
     LETTERS,
     DeadLetter,
     ErrorInfo,
     WrittenEvent,
-    letters_path,
-    path_of,
     text_of,
 )
 from swarm.bus._delivery_rules import QueuedEvent
 from swarm.bus._offset_committer import OffsetCommitter
 from swarm.bus._records import BusOptions
 from swarm.errors import (
-    AccessDenied,
     Closed,
     ConflictError,
-    NotFound,
     StorageFailed,
     SwarmError,
 )
@@ -39,18 +36,12 @@ from swarm.model import (
     OWNER,
     AgentIdentity,
     Cause,
-    Document,
     Event,
-    Path,
     SystemAlert,
     to_datetime,
 )
 from swarm.ports import (
     Activity,
-    Expect,
-    Kernel,
-    Plan,
-    View,
     Write,
     current_activity,
     one_loop_turn,
@@ -60,82 +51,11 @@ log: Final = logging.getLogger("swarm.bus")
 
 _ALERTS: Final = 256  # failures that wait with an alert; more wait without
 _TURN: Final = 64  # commits in one turn of the loop
-_PART: Final = 16  # the part of a folder that is pruned at a time
-_BATCH: Final = 500  # deletions in one commit
-
-Told: TypeAlias = Callable[[int], Sequence[object]]
-"""Returns the events to publish about so many documents that were pruned."""
-
-
-# --- bounded folders ----------------------------------------------------------------
-
-
-def prune(view: View, folder: Path, keep: int, told: Told) -> Plan:
-    """Delete the oldest documents beyond `keep`. Pure.
-
-    The outcome is the number of documents then, and the number deleted.
-    """
-    documents = list(view.documents(folder))
-    surplus = min(len(documents) - keep, _BATCH)
-    if surplus <= 0:
-        return Plan(outcome=(len(documents), 0))
-    documents.sort(key=lambda document: document.version)
-    return Plan(
-        [Write(document.path) for document in documents[:surplus]],
-        told(surplus),
-        (len(documents) - surplus, surplus),
-    )
-
-
-class BoundedFolder:
-    """A folder of documents with a largest number; the oldest are pruned.
-
-    The documents are counted once in a while, and in between taken to grow by those
-    added here. So several processes together may exceed the bound for a while.
-
-    Attributes:
-        gone: How many documents were pruned.
-    """
-
-    def __init__(self, kernel: Kernel, folder: Path, most: int, told: Told) -> None:
-        self._kernel = kernel
-        self._folder = folder
-        self._most = most
-        self._told = told
-        self._room = 0
-        self.gone: int = 0
-
-    async def reserve(self, *, is_quiet: bool = False) -> None:
-        """Make room for one more document; `give_back` if it is not written.
-
-        Args:
-            is_quiet: Whether nothing is published about what is pruned.
-        """
-        while self._room <= 0:
-            part = max(1, self._most // _PART)
-            told = _nothing if is_quiet else self._told
-            _, (left, gone) = await self._kernel.apply(
-                OWNER, prune, self._folder, self._most - part, told
-            )
-            self.gone += gone
-            self._room = self._most - left
-        self._room -= 1
-
-    def give_back(self) -> None:
-        """Note that a reserved document was not written."""
-        self._room += 1
-
-
-def _nothing(_: int) -> Sequence[object]:
-    return ()
 
 
 def _forgotten(count: int) -> tuple[SystemAlert]:
     text = f"{count} dead letters, the oldest, were pruned (BusOptions.dead_letters)"
     return (SystemAlert("warning", "dead-letters-forgotten", text),)
-
-
-# --- the sink -------------------------------------------------------------------------
 
 
 @attrs.define
@@ -351,169 +271,3 @@ class FailureSink:
             return None
         depth = min(event.depth + 1, self._options.depth)
         return Activity(Cause(event.correlation_id, event.id, event.trace, depth))
-
-
-# --- dead letters ---------------------------------------------------------------------
-
-
-class DeadLetters:
-    """The dead letters of a swarm, as one identity may see them.
-
-    They are documents at `dead_letters.<subscription>.<event id>`: they outlive their
-    subscription, and their number is bounded (`BusOptions.dead_letters`). An agent
-    sees those that it may read and those of its own type; it requeues and discards its
-    own, and others where it may write.
-    """
-
-    __slots__ = ("_failures", "_find", "_host", "_identity", "_kernel", "_may_read")
-
-    def __init__(
-        self,
-        host: BusHost,
-        failures: FailureSink,
-        find: Callable[[str], Any],
-        identity: AgentIdentity,
-    ) -> None:
-        self._host = host
-        self._kernel = host.kernel
-        self._failures = failures
-        self._find = find
-        self._identity = identity
-        self._may_read = host.reader_of(identity)
-
-    def __repr__(self) -> str:
-        return f"<DeadLetters: {self._failures.written} so far>"
-
-    @property
-    def forgotten(self) -> int:
-        """The number of dead letters that this process has pruned for their limit."""
-        return self._failures.forgotten
-
-    async def list(self, subscription: str | None = None) -> list[DeadLetter]:
-        """Return all of them, or those of one subscription, oldest first.
-
-        Raises:
-            Closed: The swarm is closed.
-        """
-        folder = LETTERS if subscription is None else letters_path(subscription)
-        await self._failures.flush()
-        found = await self._kernel.read(oldest_first, folder)
-        return [letter for d in found if self._may_see(letter := DeadLetter.of(d))]
-
-    async def count(self, subscription: str | None = None) -> int:
-        """Return how many there are, or are of one subscription."""
-        return len(await self.list(subscription))
-
-    async def get(self, letter_id: str) -> DeadLetter:
-        """Return the dead letter of an id.
-
-        Raises:
-            NotFound: It does not exist, or not any more.
-            AccessDenied: The policy does not let this identity read it.
-        """
-        return (await self._load(letter_id))[0]
-
-    async def __aiter__(self) -> AsyncIterator[DeadLetter]:
-        """Yield them, oldest first."""
-        for letter in await self.list():
-            yield letter
-
-    async def requeue(self, letter_id: str) -> None:
-        """Have the subscription try the event again, with all attempts before it.
-
-        The letter of a named subscription stays, marked, until the event is handled or
-        given up again. While the subscription is not active, the letter waits for the
-        next one of its name. Other letters end when the event is taken in.
-
-        Raises:
-            NotFound: The letter does not exist any more, or its event cannot be read
-                here (see `DeadLetter.event`).
-            Closed: The subscription had no name and is cancelled; the letter stays.
-            AccessDenied: The policy does not let this identity read or write it.
-        """
-        while True:
-            letter, version = await self._load(letter_id)
-            self._check(letter, "write")
-            letter.event  # noqa: B018  # an unreadable event is refused here
-            subscription = self._find(letter.subscription)
-            if subscription is None and not letter.is_durable:
-                raise Closed(
-                    f"subscription '{letter.subscription}' was cancelled and had no "
-                    "name to come back under; the dead letter stays"
-                )
-            if letter.is_requeued:
-                return
-            marked = attrs.evolve(letter, is_requeued=True)
-            write = Write(letter.path, record=marked if letter.is_durable else None)
-            try:
-                await self._kernel.commit(
-                    self._identity, [write], conditions=[Expect(letter.path, version)]
-                )
-            except ConflictError:
-                continue  # it was taken in, or given up again, meanwhile
-            if subscription is not None:
-                await self._hand_over(subscription, letter, marked)
-            return
-
-    async def _hand_over(
-        self, subscription: Any, letter: DeadLetter, marked: DeadLetter
-    ) -> None:
-        """Give a letter to its subscription; write it again if that has ended."""
-        try:
-            subscription.requeue(marked)
-        except Closed:
-            if letter.is_durable:
-                return  # the next subscription of the name takes it up
-            write = Write(letter.path, record=letter)
-            await self._kernel.commit(self._identity, [write])
-            raise
-
-    async def discard(self, letter_id: str) -> bool:
-        """Delete a dead letter; return whether it existed.
-
-        Raises:
-            AccessDenied: The policy does not let this identity read or delete it.
-        """
-        while True:
-            try:
-                letter, version = await self._load(letter_id)
-                self._check(letter, "delete")
-                await self._kernel.commit(
-                    self._identity,
-                    [Write(letter.path)],
-                    conditions=[Expect(letter.path, version)],
-                )
-            except NotFound:
-                return False
-            except ConflictError:
-                continue  # it was marked, or given up again, meanwhile
-            return True
-
-    async def _load(self, letter_id: str) -> tuple[DeadLetter, int]:
-        path = path_of(letter_id)
-        if path is not None:
-            await self._failures.flush()
-            document = await self._kernel.find(path)
-            letter = None if document is None else DeadLetter.of(document)
-            if not (self._may_read is None or self._may_read(path)) and (
-                letter is None or not self._is_own(letter)
-            ):  # the error does not tell whether the letter exists
-                raise AccessDenied(f"{self._identity} may not read {path}")
-            if letter is not None and document is not None:
-                return letter, document.version
-        raise NotFound(f"there is no dead letter {letter_id!r}")
-
-    def _may_see(self, letter: DeadLetter) -> bool:
-        may_read = self._may_read
-        return may_read is None or may_read(letter.path) or self._is_own(letter)
-
-    def _is_own(self, letter: DeadLetter) -> bool:
-        return letter.owner == owner_of(self._identity)
-
-    def _check(self, letter: DeadLetter, action: Literal["write", "delete"]) -> None:
-        check_right(self._host, self._identity, letter.path, action, letter.owner)
-
-
-def oldest_first(view: View, folder: Path) -> list[Document]:
-    """Return the documents below a folder in the order of their versions."""
-    return sorted(view.documents(folder), key=lambda document: document.version)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from swarm.bus._bus import Bus, HandlerRecipient, Recipient
 from swarm.bus._calls import Call, Route, ignore
 from swarm.bus._contracts import Settled, ended, is_from_outside
-from swarm.bus._dead_letters import DeadLetter
+from swarm.bus._dead_letter import DeadLetter
 from swarm.bus._patterns import Selector
 from swarm.bus._records import HandlerOptions, SubscriptionStats
 from swarm.bus._runs import called_as, escalate, intercepted_handler

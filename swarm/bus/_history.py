@@ -6,7 +6,7 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final
 
-from swarm.bus._dead_letters import LETTERS
+from swarm.bus._dead_letter import LETTERS
 from swarm.bus._offsets import POSITIONS, Place, Position
 from swarm.bus._patterns import Selector
 from swarm.bus._records import BusOptions

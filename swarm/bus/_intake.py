@@ -6,7 +6,7 @@ from typing import Any
 
 from swarm.bus._bus import Bus, HandlerRecipient, Recipient
 from swarm.bus._contracts import Settled
-from swarm.bus._dead_letters import DeadLetter
+from swarm.bus._dead_letter import DeadLetter
 from swarm.bus._delivery_rules import DeliveryQueue, HandlerRun, QueuedEvent
 from swarm.bus._history import END, LogFeed, events_of, just_before
 from swarm.bus._offset_committer import OffsetCommitter
@@ -233,12 +233,10 @@ class Intake(LogRecipient, HandlerRecipient):
         return lost
 
     def _still_needs(self, event: Event[Any]) -> bool:
-        offsets, selector = self.offsets, self.selector
+        offsets = self.offsets
         return (
             event.place > self._seen
-            and selector.fits_class(event.payload_class)
-            and self._may_see(event)
-            and selector.fits(event)
+            and self.selector.matches(event, self.may_read)
             and not (offsets is not None and offsets.has_done(event.place))
         )
 

@@ -54,6 +54,7 @@ EventPattern: TypeAlias = type[Any] | OtherPattern
 """A class (its subclasses too), a dotted pattern, a compiled regex, or several."""
 
 Where: TypeAlias = Callable[[Event[Any]], bool]
+MayRead: TypeAlias = Callable[[Path], bool]
 Kind: TypeAlias = Callable[[type[Any], str], bool]
 
 _WILD: Final = {"*": ONE, "**": ANY_NUMBER}
@@ -127,6 +128,14 @@ class Selector:
             return False
         return self.upto is None or event.seq <= self.upto
 
+    def matches(self, event: Event[Any], may_read: MayRead | None = None) -> bool:
+        """Return whether an event matches, all but `where`, and may be seen (S15)."""
+        return (
+            self.fits_class(event.payload_class)
+            and self.fits(event)
+            and may_see(event, may_read)
+        )
+
     def asks(self, event: Event[Any]) -> bool:
         """Return what `where` says of an event.
 
@@ -188,11 +197,7 @@ def any_of(selectors: Sequence[Selector]) -> Selector:
         failure: Exception | None = None
         for selector in selectors:
             try:
-                if (
-                    selector.fits_class(event.payload_class)
-                    and selector.fits(event)
-                    and selector.asks(event)
-                ):
+                if selector.matches(event) and selector.asks(event):
                     return True
             except Exception as error:  # noqa: BLE001  # raised below
                 failure = error
@@ -312,7 +317,7 @@ ABOUT: Final[dict[type[Any], tuple[Path, str]]] = {
 """The folder and the field that say which document an event tells about."""
 
 
-def may_see(event: Event[Any], may_read: Callable[[Path], bool] | None) -> bool:
+def may_see(event: Event[Any], may_read: MayRead | None) -> bool:
     """Return whether a policy shows an event to an identity (S15).
 
     Args:

@@ -8,10 +8,10 @@ from typing import Any, Final, cast
 
 import attrs
 
+from swarm.bus._bounded_folder import BoundedFolder
 from swarm.bus._bus import Bus
 from swarm.bus._calls import Route
-from swarm.bus._dead_letters import text_of
-from swarm.bus._failures import BoundedFolder
+from swarm.bus._dead_letter import text_of
 from swarm.bus._history import RECEIPTS
 from swarm.bus._offsets import SCHEMA
 from swarm.bus._records import Receipt
@@ -161,9 +161,7 @@ class Publisher:
         if self._local is not None:
             return self._bus.due  # counted inside the commit
         return sum(
-            recipient.selector.fits_class(event.payload_class)
-            and recipient._may_see(event)
-            and recipient.selector.fits(event)
+            recipient.selector.matches(event, recipient.may_read)
             for recipient in self._bus
         )
 

@@ -10,8 +10,7 @@ import attrs
 
 from swarm.bus._bus import ANONYMOUS, Bus, HandlerRecipient
 from swarm.bus._contracts import Settled, Subscription, check_right, owner_of
-from swarm.bus._dead_letters import DeadLetter, letters_path
-from swarm.bus._failures import oldest_first
+from swarm.bus._dead_letter import DeadLetter, letters_path, oldest_first
 from swarm.bus._functions import CoroutineSubscription, FunctionSubscription
 from swarm.bus._handlers import HandlerSubscription, Member
 from swarm.bus._offset_committer import OffsetCommitter

@@ -184,7 +184,7 @@ class EventStream(LogRecipient, Subscription, Generic[E]):
         self._arriving = 0
         self._entered = False
         self._is_quick = False
-        """Whether an event goes straight through the buffer; see `_look_again`."""
+        """Whether an event goes straight through the buffer; see `_update_flow`."""
 
     async def __aenter__(self) -> Self:
         """Begin: events that are published from here on will be seen.
@@ -214,7 +214,7 @@ class EventStream(LogRecipient, Subscription, Generic[E]):
             self._scope.hold(self)
         self._reader.entered()
         self.bus.add(self)
-        self._look_again()
+        self._update_flow()
         return self
 
     async def __aexit__(
@@ -227,7 +227,7 @@ class EventStream(LogRecipient, Subscription, Generic[E]):
         self.cancel()
         self.dropped += len(self._buffer)
         self._buffer.clear()
-        self._look_again()
+        self._update_flow()
 
     def __aiter__(self) -> AsyncIterator[Event[E]]:
         self._reader.reads()
@@ -269,7 +269,7 @@ class EventStream(LogRecipient, Subscription, Generic[E]):
             if self._feed is not None:
                 self._refill()
             self._reader.reads()
-            self._look_again()
+            self._update_flow()
             return event
         if self._lag is not None and not buffer:
             error, self._lag = self._lag, None
@@ -307,7 +307,7 @@ class EventStream(LogRecipient, Subscription, Generic[E]):
             if not waiter.done():
                 waiter.set_result(None)
         if len(buffer) >= self._limit:
-            self._look_again()
+            self._update_flow()
         return True
 
     def _take_deep(self, event: Event[E]) -> bool:
@@ -319,21 +319,21 @@ class EventStream(LogRecipient, Subscription, Generic[E]):
         is_due = super()._offer(event)
         if is_due and self.runs_user_code:
             self._arriving += 1
-            self._look_again()
+            self._update_flow()
         return is_due
 
     def _arrive(self, event: Event[E]) -> None:
         """Take in an event after its commit, unless it was read from the log."""
         self._arriving -= 1
         super()._arrive(event)
-        self._look_again()
+        self._update_flow()
 
     def _miss(self, event: Event[E]) -> None:
         """Go on without an event that waited too long to arrive, or read it later."""
         self._arriving -= 1
         if self._feed is None and self._lag is None:
             self._do_without(event)
-        self._look_again()
+        self._update_flow()
         if self._lag is not None:
             self._wake()
 
@@ -347,7 +347,7 @@ class EventStream(LogRecipient, Subscription, Generic[E]):
         ):
             return True  # it will be read from the log, or was dropped
         buffer.append(event)
-        self._look_again()
+        self._update_flow()
         self._wake()
         return True
 
@@ -395,20 +395,20 @@ class EventStream(LogRecipient, Subscription, Generic[E]):
         """Raise `error` once what is in the buffer was read."""
         if self._lag is None:
             self._fell_behind(error, 1)
-            self._look_again()
+            self._update_flow()
             self._wake()
 
     def _read_on(self) -> None:
         """Read more, in the loop's next turn."""
         if self._feed is not None:
             super()._read_on()
-            self._look_again()
+            self._update_flow()
             if self._buffer or self._lag is not None:
                 self._wake()
 
     # --- back-pressure ------------------------------------------------------------
 
-    def _look_again(self) -> None:
+    def _update_flow(self) -> None:
         """Find out whether events go straight through, and let publishers in.
 
         They do while the stream is active and not full, reads nothing from the log,
@@ -452,26 +452,26 @@ class EventStream(LogRecipient, Subscription, Generic[E]):
             graph.leave(party, self._reader)
             # Not at once: this publisher is about to use the place, if it can.
             if not self.bus.host.loop.is_closed():
-                self.bus.host.loop.call_soon(self._look_again)
+                self.bus.host.loop.call_soon(self._update_flow)
 
     # --- life ---------------------------------------------------------------------
 
     def pause(self) -> Settled:
         """Hold events back; see `Subscription.pause`."""
         self._become("paused")
-        self._look_again()
+        self._update_flow()
         return Settled()
 
     def resume(self) -> None:
         """Go on, in order, with the events that have waited."""
         self._become("active")
-        self._look_again()
+        self._update_flow()
         self._wake()
 
     def cancel(self) -> Settled:
         """Take no events any more; those in the buffer can still be read."""
         settled = super().cancel()
-        self._look_again()
+        self._update_flow()
         self._wake()
         return settled
 

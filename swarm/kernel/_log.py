@@ -173,7 +173,7 @@ class Log:
         needed = min((hold.after for hold in self._holds), default=newest)
         count, kept_by = self._surplus(newest_at, needed)
         gone = self._let_go(count)
-        self._look_again(newest_at, is_held=kept_by > 0)
+        self._set_due(newest_at, is_held=kept_by > 0)
         for hold in tuple(self._holds):
             lost = [entry for entry in gone if _stamp(entry)[1] > hold.after]
             if lost:
@@ -221,7 +221,7 @@ class Log:
             self._head = 0
         return cast("list[Entry]", gone)
 
-    def _look_again(self, newest_at: int, *, is_held: bool) -> None:
+    def _set_due(self, newest_at: int, *, is_held: bool) -> None:
         """Set the bounds beyond which the log checks again."""
         entries = self._entries
         if is_held:

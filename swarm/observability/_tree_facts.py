@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from swarm.bus import Selector, events_of, may_see, select
+from swarm.bus import Selector, events_of, select
 from swarm.errors import InvalidPath, LimitExceeded
 from swarm.model import (
     ABSENT,
@@ -290,11 +290,7 @@ def _fitting(
     if not has_changes:
         events = takewhile(lambda event: event.index < published, events)
     for event in events:
-        if (
-            selector.fits_class(event.payload_class)
-            and selector.fits(event)
-            and may_see(event, source.may_read)
-        ):
+        if selector.matches(event, source.may_read):
             yield event
 
 

@@ -24,7 +24,7 @@ from swarm import (
     event,
 )
 from swarm.bus import DeadLetter
-from swarm.bus._dead_letters import letter_path
+from swarm.bus._dead_letter import letter_path
 from swarm.model import Document, Path
 from swarm.state import Rule
 from tests.support.virtual_loop import VirtualLoop, turns, virtual

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from swarm import OWNER, SchemaVersionError, StateCorruption
-from swarm.bus._dead_letters import DeadLetter
+from swarm.bus._dead_letter import DeadLetter
 from swarm.bus._offsets import Position
 from swarm.bus._publisher import PublishRecord, key_path
 from swarm.model import (
