@@ -6,24 +6,21 @@ subscription drops; the others leave events in the log, and read them as there i
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from contextvars import Context, copy_context
+from collections.abc import Sequence
 from functools import partial
-from types import coroutine
 from typing import Any, Final
 
 from swarm.bus._bus import Bus
+from swarm.bus._contexts import call_in_context
 from swarm.bus._contracts import FATAL, Settled, ended, failure_of, is_from_outside
-from swarm.bus._delivery_rules import Fate, HandlerRun, QueuedEvent
+from swarm.bus._delivery_rules import Fate, HandlerRun
 from swarm.bus._intake import Intake
-from swarm.bus._offsets import SAVE_AFTER
 from swarm.bus._patterns import Selector
+from swarm.bus._position_saver import PositionSaver
 from swarm.bus._records import (
     Handler,
     HandlerOptions,
-    has_doubled,
     is_async,
-    refuse_awaitable,
     requires,
 )
 from swarm.bus._runs import (
@@ -35,58 +32,12 @@ from swarm.bus._runs import (
     intercepted_run,
     results_of,
 )
-from swarm.errors import AckTimeout, StorageFailed
-from swarm.model import AgentIdentity, Event
+from swarm.errors import AckTimeout
+from swarm.model import AgentIdentity
 from swarm.ports import Timer, current_activity, current_identity, one_loop_turn
 
 _TURN: Final = 64
 """Maximum number of runs per loop turn that a worker makes without suspending."""
-
-_SAVE_DELAY: Final = 0.05
-"""Seconds after which the position of handled events is written down."""
-
-_SAVE_AGAIN: Final = 1.0
-"""Seconds after which that is tried again, if the store has refused."""
-
-
-# --- contexts -------------------------------------------------------------------------
-
-
-def steps(context: Context, running: Any) -> Generator[Any, Any, Any]:
-    """Run a coroutine in a context, step by step; await the steps with `finish`.
-
-    The variables that it sets are its own. `current_task`, time-outs and task groups in
-    it see the task that awaits.
-    """
-    step, given = running.send, None
-    while True:
-        try:
-            waits_for = context.run(step, given)
-        except StopIteration as stop:
-            return stop.value
-        try:
-            step, given = running.send, (yield waits_for)
-        except BaseException as error:  # noqa: BLE001  # thrown into the coroutine
-            step, given = running.throw, error
-
-
-@coroutine
-def finish(rest: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    """Run the steps of a coroutine, and return its result."""
-    return (yield from rest)
-
-
-async def call_in_context(
-    handler: Callable[..., Any], is_coroutine: bool, *arguments: Any
-) -> Any:
-    """Call a plain or async handler in a copy of this context; return its result."""
-    context = copy_context()
-    result = context.run(handler, *arguments)
-    if is_coroutine:
-        return await finish(steps(context, result))
-    if result is not None:
-        refuse_awaitable(handler, result)
-    return result
 
 
 class Member:
@@ -137,11 +88,10 @@ class HandlerSubscription(Intake):
 
     Attributes:
         begun: Set once it has begun, or could not.
+        saver: Writes its position down; None: the subscription has no name.
     """
 
     _has_ended_program = False
-    _refused = 0
-    """Number of times in a row that the store refused to keep the position."""
 
     def __init__(
         self,
@@ -156,48 +106,8 @@ class HandlerSubscription(Intake):
         self._members: deque[Member] = deque()
         self._timer: Timer | None = None
         self._timer_at: float | None = None
-        self._save_timer: asyncio.TimerHandle | None = None
-        self._is_saving = False
+        self.saver: PositionSaver | None = None
         self._end: asyncio.Task[Any] | None = None
-
-    # --- events come in -----------------------------------------------------------
-
-    def _take(self, event: Event[Any]) -> bool:
-        """Take in an event, or leave it in the log for later."""
-        if self._feed is not None:
-            return True
-        if self.queue.buffered < self.options.buffer:
-            self._append(self._note(event))
-        elif self.options.delivery == "at-most-once":
-            self._received += 1
-            buffer = self.options.buffer
-            self._drop_event(
-                event, f"more than {buffer} waited (buffer) for the handler"
-            )
-        else:
-            self._leave(event)
-        return True
-
-    def _note(self, event: Event[Any]) -> QueuedEvent:
-        """Count an event as taken in."""
-        self._seen = place = event.place
-        self._received += 1
-        if self.offsets is not None:
-            self.offsets.took(place)
-        return QueuedEvent(event, self.now())
-
-    def _append(self, item: QueuedEvent) -> None:
-        partition = self.options.partition
-        try:
-            key = None if partition is None else partition(item.event)
-            self.queue.add(item, key, item.since)
-        except FATAL:
-            raise
-        except BaseException as error:  # noqa: BLE001  # kept with the event
-            self.errors += 1
-            self._give_up(item, error)
-            return
-        self.wake()
 
     # --- members and their workers --------------------------------------------------
 
@@ -317,11 +227,8 @@ class HandlerSubscription(Intake):
                 # The other deliveries have committed the position beyond them.
                 if offsets is not None and self.options.delivery == "at-least-once":
                     offsets.finished(items)
-        if offsets is not None and offsets.unsaved:
-            if offsets.unsaved >= SAVE_AFTER and not self._refused:
-                await self._save()
-            elif self._save_timer is None:
-                self._save_later(_SAVE_DELAY)
+        if self.saver is not None and self.saver.must_save():
+            await self.saver.save()
 
     async def hand_over(
         self, member: Member, run: HandlerRun
@@ -429,41 +336,6 @@ class HandlerSubscription(Intake):
                     task.cancel()
         self.wake()
 
-    def save_position(self) -> None:
-        """Write the position down soon, in a task."""
-        if self.offsets is None or self._is_saving or self._status == "cancelled":
-            return
-        self._is_saving = True
-        name = f"subscription {self.name} position"
-        self.bus.host.start(self._save(), name, essential=True, ended=self._saved)
-
-    def _saved(self) -> None:
-        self._is_saving = False
-
-    async def _save(self) -> None:
-        """Write the position down; try again later if the store refuses."""
-        if self.offsets is None:
-            return
-        try:
-            await self.offsets.save()
-        except StorageFailed as error:
-            self._refused += 1
-            if has_doubled(self._refused - 1, self._refused):
-                self.bus.failures.complain(self.name, None, error, "position-unsaved")
-            if self._save_timer is None and self._status != "cancelled":
-                self._save_later(_SAVE_AGAIN)
-        else:
-            self._refused = 0
-
-    def _save_later(self, seconds: float) -> None:
-        later = self.bus.host.loop.call_later
-        self._save_timer = later(seconds, self._save_in_time)
-
-    def _save_in_time(self) -> None:
-        self._save_timer = None
-        if self.offsets is not None and self.offsets.unsaved:
-            self.save_position()
-
     # --- life -------------------------------------------------------------------------
 
     def pause(self) -> Settled:
@@ -526,8 +398,8 @@ class HandlerSubscription(Intake):
             self._seen = self.seen()
             super().cancel()
             self._set_timer()
-            if self._save_timer is not None:
-                self._save_timer.cancel()
+            if self.saver is not None:
+                self.saver.close()
             for task in tasks:
                 if task is not asyncio.current_task():
                     task.cancel()
@@ -557,6 +429,7 @@ class HandlerSubscription(Intake):
     async def _wind_up(self, tasks: "set[asyncio.Task[Any]]") -> None:
         """Once no run is left, write the position, and count waiting events."""
         await ended(tasks)
-        await self._save()
+        if self.saver is not None:
+            await self.saver.save()
         self.dropped += self.queue.clear()
         self.notify()

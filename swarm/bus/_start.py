@@ -22,6 +22,7 @@ from swarm.bus._offsets import (
     version_of,
 )
 from swarm.bus._patterns import Selector
+from swarm.bus._position_saver import PositionSaver
 from swarm.bus._records import (
     Handler,
     HandlerOptions,
@@ -105,7 +106,7 @@ class HandlerStart:
             for letter in letters:
                 subscription.requeue(letter)
         except BaseException:
-            subscription.offsets = None
+            subscription.offsets = subscription.saver = None
             subscription.cancel()
             raise
         finally:
@@ -210,9 +211,8 @@ class HandlerStart:
                 return None
         finally:
             bus.holds.let_go(hold)  # the position that stands keeps what it needs
-        bus.holds.join(
-            name, subscription.id, subscription.save_position, subscription.missed
-        )
+        subscription.saver = saver = PositionSaver(bus, name, offsets)
+        bus.holds.join(name, subscription.id, saver.save_soon, subscription.missed)
         return position.after, letters
 
     async def _requeued(self, subscription: HandlerSubscription) -> list[DeadLetter]:

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, Self, TypeVar, cast, get_args
 from swarm.bus._bus import Bus
 from swarm.bus._contracts import BusHost, Settled, Subscription, SubscriptionScope
 from swarm.bus._history import LogFeed
-from swarm.bus._intake import LogRecipient
+from swarm.bus._log_recipient import LogRecipient
 from swarm.bus._patterns import Selector
 from swarm.bus._records import Overflow, SubscriptionStats
 from swarm.errors import InvalidTransition, Lagged

@@ -359,7 +359,8 @@ def test_a_stream_loses_only_what_it_may_lose(overflow):
 
 def test_a_stream_that_loses_events_is_found(monkeypatch):
     """E3: the check can fail."""
-    monkeypatch.setattr("swarm.bus._intake.just_before", lambda event: event.place)
+    path = "swarm.bus._log_recipient.just_before"
+    monkeypatch.setattr(path, lambda event: event.place)
     breaks(trusting(streamed, overflow="block"), WRONG)
 
 

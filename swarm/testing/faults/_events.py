@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from swarm.bus import Recipient
+from swarm.bus._contexts import call_in_context
 from swarm.bus._contracts import Settled
 from swarm.bus._delivery_rules import HandlerRun, PartitionQueue
 from swarm.bus._functions import (
@@ -32,7 +33,7 @@ from swarm.bus._functions import (
     FunctionSubscription,
     PostingRecipient,
 )
-from swarm.bus._handlers import HandlerSubscription, Member, call_in_context
+from swarm.bus._handlers import HandlerSubscription, Member
 from swarm.bus._streams import EventStream
 from swarm.model import Event
 from swarm.testing.faults._injector import Injector
