@@ -5,6 +5,9 @@ from typing import Final
 
 from swarm.errors import InvalidValue, LimitExceeded
 
+_FIRST: Final = 3
+"""How many errors of a group are told."""
+
 _SHOWN = reprlib.Repr()
 _SHOWN.maxlevel = 4
 _SHOWN.maxstring = _SHOWN.maxother = 80
@@ -31,10 +34,15 @@ def repr_of(value: object) -> str:
 
 
 def told(error: BaseException) -> str:
-    """Return an error in words, also one whose own text cannot be made."""
+    """Return an error in words, also one whose own text cannot be made.
+
+    A group is told with its first errors.
+    """
     name = type(error).__name__
     try:
         text = valid_text(str(error))
+        if isinstance(error, BaseExceptionGroup):
+            text += f": {'; '.join(map(told, error.exceptions[:_FIRST]))}"
     except Exception:  # noqa: BLE001  # it may refer to a value that nests too deep
         return f"{name}, whose text cannot be shown"
     return f"{name}: {text}" if text else name

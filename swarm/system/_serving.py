@@ -15,7 +15,7 @@ from swarm.errors import (
     StaleClaim,
     SwarmError,
 )
-from swarm.model import Cause
+from swarm.model import Cause, told
 from swarm.ports import Activity, current_activity
 from swarm.system._coordinator import Coordinator, log
 from swarm.system._work import (
@@ -40,6 +40,9 @@ from swarm.work import (
     run_attempt,
     served,
 )
+
+_LONGEST_REASON: Final = 2_000
+"""Maximum number of characters of an error for which an offer is rejected."""
 
 _NOT_ITS_FAULT: Final = (
     asyncio.CancelledError,
@@ -310,7 +313,7 @@ async def _end(offer: Handoff, error: BaseException | None, result: Any) -> None
         return
     if claim is None:
         with suppress(SwarmError):
-            await offer.reject(f"{type(error).__name__}: {error}")
+            await offer.reject(told(error)[:_LONGEST_REASON])
     elif not isinstance(error, StaleClaim):
         log.error(
             "%r failed after it had ended its claim",

@@ -238,7 +238,10 @@ class Claim(HeldClaim):
         try:
             if error is None:
                 await self.complete(result)
-            elif isinstance(error, Exception):
+            elif isinstance(error, Exception) or (
+                # A served method that calls `sys.exit` would be asked for ever.
+                self.is_served and not isinstance(error, asyncio.CancelledError)
+            ):
                 await self.fail(error)
             else:
                 await self.give_up("" if is_ours else "its worker was cancelled")
@@ -312,6 +315,7 @@ async def carry_out(
     future which the function awaits, is an error of the function.
     """
     claim.enter()
+    claim.is_served = True
     try:
         result = await run_attempt(
             claim.manager.interceptors, claim, lambda _: function(claim)

@@ -479,3 +479,56 @@ async def test_code_that_is_left_behind_keeps_no_task():
         await swarm.close()
     with pytest.raises(AgentDied):
         await asking
+
+
+class Odd(Agent):
+    calls = 0
+
+    @serves("exit")
+    async def leave_the_program(self) -> None:
+        type(self).calls += 1
+        raise SystemExit(3)
+
+    @serves("group")
+    async def fail_in_a_group(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.fail())
+
+    async def fail(self) -> None:
+        raise ValueError("no such bee")
+
+    async def handoff(self, offer: Handoff) -> None:
+        raise OSError("no file \udcff")
+
+    async def offer(self) -> str:
+        await self.swarm.tasks.submit("offered")
+        async with self.swarm.tasks.claim("offered") as claim:
+            offer = await self.handoffs.offer(claim, to="other")
+            return f"{await offer.outcome()}: {offer.reason}"
+
+
+async def test_a_served_method_that_exits_the_program_has_failed_the_attempt():
+    """It was asked again at once, for ever: what is given back does not count."""
+    Odd.calls = 0
+    async with Swarm() as swarm:
+        await swarm.spawn(Odd)
+        task = await swarm.tasks.submit("exit", max_retries=2, backoff=Backoff(0, 0))
+        with pytest.raises(TaskError, match="SystemExit: 3"):
+            await task
+        assert Odd.calls == 3
+
+
+async def test_an_error_of_a_group_is_told_with_its_causes():
+    async with Swarm() as swarm:
+        await swarm.spawn(Odd)
+        task = await swarm.tasks.submit("group", max_retries=0)
+        with pytest.raises(TaskError, match="ValueError: no such bee"):
+            await task
+
+
+async def test_an_offer_is_rejected_for_an_error_whose_text_is_no_unicode():
+    async with Swarm() as swarm:
+        one = await swarm.spawn(Odd, name="one")
+        await swarm.spawn(Odd, name="other")
+        outcome = await one.ask(Odd.offer)
+        assert outcome == r"rejected: OSError: no file \udcff"
