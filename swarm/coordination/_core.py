@@ -259,7 +259,6 @@ class Core:
         apply_now: The kernel's own `apply_one_now`, if it answers at once.
         listener: What hears the commits of others; own ones are not for it.
         has_others: Whether another process was seen to hold or want something.
-        on_commit: Told of each commit of others; on a distant kernel, of every one.
         origin: The process, with which the id of each request begins.
     """
 
@@ -286,6 +285,7 @@ class Core:
         self.find: Callable[[Path], Document | None] = self._replica.find_now
         self.keep_up: Callable[[Callable[[], float | None]], None] = tail.keep_up
         self.hurry: Callable[[], None] = tail.hurry
+        self.listen: Callable[..., Callable[[], None]] = tail.listen
         self.apply_now: Callable[..., tuple[int, Any]] | None = None
         if self._local is not None:
             self.apply_now = self._local.apply_one_now
@@ -300,7 +300,6 @@ class Core:
         self.waiters: dict[str, Waiter] = {}
         self.leases: dict[str, Lease] = {}
         self.watchers: dict[str, Callable[[Document, Commit], None]] = {}
-        self.on_commit: Callable[[Commit], object] | None = None
         self.has_others: bool = self._local is None or self.look(_has_people)
         self._operations: set[ShieldedOperation[Any]] = set()
         self._closed: Exception | None = None
@@ -328,7 +327,9 @@ class Core:
         It suspends only on a kernel that is a round trip away.
         """
         if self.apply_now is None:
-            return await self.kernel.apply_one(author, path, rule, request)
+            return await self.kernel.apply_one(
+                author, path, rule, request, self.listener
+            )
         return self.apply_now(author, path, rule, request, self.listener)
 
     async def commit_plan(
@@ -378,8 +379,6 @@ class Core:
             if segments[0] in FOLDERS and self._closed is None:
                 self.has_others = True
                 self.watchers[segments[0]](document, commit)
-        if self.on_commit is not None and self._closed is None:
-            self.on_commit(commit)
 
     # --- sessions ---------------------------------------------------------------------
 

@@ -8,13 +8,14 @@ by the wait-for graph, at the request that would close it.
 # Some of what is private to users is shared by the files of this package.
 # ruff: noqa: SLF001
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 import attrs
 
 from swarm.coordination._core import Core
 from swarm.coordination._grants import Grant, Request, summarize
+from swarm.coordination._lease_state import LeaseState
 from swarm.coordination._terms import LOCKS, SEMAPHORES
 from swarm.coordination._wait_graph import AnyOf, WaitGraph
 from swarm.model import Commit, Document, Path
@@ -119,6 +120,10 @@ class WaitIndex:
             self._by_path[path.text] = now
         return new
 
+    def knows(self, path: Path) -> bool:
+        """Return whether a session waits at a path."""
+        return path.text in self._by_path
+
     def find_cycle(self, session: str) -> tuple[CycleLink, ...]:
         """Return the cycle that a wait of a session closes, or ()."""
         for queued in self._graph.waits(session):
@@ -165,7 +170,7 @@ class CycleWatch:
         self._wanted: set[str] = set()
         for path in core.look(_paths):
             self._index.update(path, load(path).queue)
-        core.on_commit = self._saw
+        core.listen(self._saw, documents=True, folders=_FOLDERS)
 
     def _saw(self, commit: Commit) -> None:
         for document in commit.documents:
@@ -173,8 +178,13 @@ class CycleWatch:
                 self._look(document)
 
     def _look(self, document: Document) -> None:
-        path = document.path
-        if document.json and summarize(document).has_request_of(self._core.origin):
+        path, waiting = document.path, _waiting_in(document)
+        if not waiting and not self._index.knows(path):
+            self._changed.pop(path.text, None)
+            self._wanted.discard(path.text)
+            return
+        own = f"{self._core.origin}-"
+        if any(id.startswith(own) for id in waiting):  # noqa: A001
             self._wanted.add(path.text)
         else:
             self._wanted.discard(path.text)
@@ -213,6 +223,14 @@ def describe_link(core: Core, grant: str, request: str) -> str | None:
     if holder is not waiter.session:
         return None
     return f"{waiter.session} waits for {waiter.describe_wait()}"
+
+
+def _waiting_in(document: Document) -> Collection[str]:
+    """Return the ids of the requests that wait in the newest version of a record."""
+    record = document.record
+    if isinstance(record, LeaseState):
+        return record.requests
+    return summarize(document).waiting if document.body else ()
 
 
 def _process_of(link: CycleLink) -> str:

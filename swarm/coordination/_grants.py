@@ -225,10 +225,6 @@ class RecordSummary:
         ends = [(at, id) for id, at in self.ends.items()]  # noqa: A001
         return min(ends, default=(NEVER, ""))
 
-    def has_request_of(self, process: str) -> bool:
-        """Return whether a process has a request in the queue."""
-        return any(id.startswith(f"{process}-") for id in self.waiting)  # noqa: A001
-
 
 @lru_cache(maxsize=1)  # two parts of a process ask for one after the other
 def summarize(document: Document) -> RecordSummary:

@@ -432,6 +432,13 @@ def peek(document: Document | None, blank: LeaseState) -> Any:
     return record if record.__class__ is blank.__class__ else _decoded(document, blank)
 
 
+def name_tokens(state: LeaseState, version: int) -> None:
+    """Give the grants that a new version has made their token: this version."""
+    for grant in state.grants.values():
+        if not grant.token:
+            grant.token = version
+
+
 def _decoded(document: Document, blank: LeaseState) -> Any:
     """Return the version that a document from elsewhere describes, with its tokens.
 
@@ -439,9 +446,7 @@ def _decoded(document: Document, blank: LeaseState) -> Any:
     place is kept decoded, however many the log holds.
     """
     state = blank.read_json(document.value)
-    for grant in state.grants.values():
-        if not grant.token:
-            grant.token = document.version
+    name_tokens(state, document.version)
     document.record = state
     before = document.previous
     if before is not None and before.body is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from swarm.coordination._grants import AcquireSpec, RecordSummary, summarize
 from swarm.coordination._lease_rules import DEAD, EXPIRED, RELEASED, decide_sweep
-from swarm.coordination._lease_state import LeaseState, peek
+from swarm.coordination._lease_state import LeaseState, name_tokens, peek
 from swarm.coordination._turn_pace import TurnPace
 from swarm.coordination._waiting import LeaseWaiter
 from swarm.errors import Closed
@@ -43,12 +43,16 @@ class RecordWatch:
         manager.core.watchers[self._folder] = self.saw
 
     def saw(self, document: Document, commit: Commit) -> None:
-        """See a record that another process has written; must not commit.
+        """See a record that was not written by this manager; must not commit.
+
+        Or the log tells of it before the answer does, which has to name the tokens.
 
         Most commits of others change nothing for this process. It passes these by
         without decoding the record: so many processes can wait for one lock.
         """
         core = self._core
+        if isinstance(document.record, LeaseState):
+            name_tokens(document.record, commit.revision)
         if not (core.waiters or core.leases or self._due):
             return
         if document.body and len(core.waiters) + len(core.leases) <= _FEW:

@@ -69,12 +69,14 @@ class Listeners:
             if None not in each:
                 self.by_document[name] = tuple(e for e in each if e is not None)
 
-    def call(self, commit: Commit, *, has_events: bool) -> None:
-        """Call each listener that a commit concerns, once."""
+    def call(
+        self, commit: Commit, *, has_events: bool, unheard: Listener | None = None
+    ) -> None:
+        """Call each listener that a commit concerns, once; but for `unheard`."""
         for listener in self.on_events if has_events else self.on_documents:
             listener(commit)
         if self.by_folder and commit.documents:
-            self.call_by_folder(commit)
+            self.call_by_folder(commit, unheard)
 
     def call_by_folder(self, commit: Commit, unheard: Listener | None = None) -> None:
         """Call each listener to a folder in which the commit has changed a document.
@@ -84,7 +86,8 @@ class Listeners:
         by_folder, documents = self.by_folder, commit.documents
         if len(documents) == 1:
             for listener in by_folder.get(documents[0].path.segments[0], ()):
-                listener(commit)
+                if listener is not unheard:
+                    listener(commit)
             return
         concerned: dict[Listener, None] = {}
         for document in documents:

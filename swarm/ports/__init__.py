@@ -83,6 +83,7 @@ from swarm.ports._kernel import (
 from swarm.ports._operation import ShieldedOperation
 from swarm.ports._payloads import (
     UnknownEvent,
+    announcement_to_json,
     payload_from_json,
     payload_to_json,
     unknown_event_class,
@@ -150,6 +151,7 @@ __all__ = [
     "UnknownEvent",
     "View",
     "Write",
+    "announcement_to_json",
     "chain_of",
     "check_guard",
     "checked_interceptors",

@@ -9,6 +9,7 @@ import orjson
 from swarm.model import (
     EVENT_TYPE,
     JSON,
+    Announcement,
     class_name,
     event_type,
     find_event_class,
@@ -65,10 +66,28 @@ def payload_to_json(payload: Any) -> Told:
     return of_type, defined, told
 
 
+def announcement_to_json(announced: Announcement) -> Told:
+    """Return what `payload_to_json` does for a payload that is not made yet."""
+    cls, *given = announced
+    if isinstance(cls, type) and EVENT_TYPE in cls.__dict__:
+        of_type, defined, names = _described(cls)
+        told = _plain_defaults(cls) | dict(zip(names, given, strict=False))
+        if len(told) == len(names) and _PLAIN.issuperset(map(type, told.values())):
+            return of_type, defined, told
+    return payload_to_json(cls(*given))
+
+
 @lru_cache(maxsize=1_024)
 def _described(cls: type[Any]) -> tuple[str, str, tuple[str, ...]]:
     """Return the event type of a class, where it was defined, and its fields."""
     return event_type(cls), class_name(cls), tuple(f.name for f in attrs.fields(cls))
+
+
+@lru_cache(maxsize=1_024)
+def _plain_defaults(cls: type[Any]) -> dict[str, JSON]:
+    """Return the fields of a class that need no value."""
+    fields = attrs.fields(cls)
+    return {f.name: f.default for f in fields if type(f.default) in _PLAIN}
 
 
 def payload_from_json(name: str, defined: str, told: JSON) -> Any:

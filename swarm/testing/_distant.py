@@ -76,9 +76,12 @@ class DistantKernel:
         path: Path,
         rule: Callable[[Document | None, int, R], Ruling],
         request: R,
+        unheard: Callable[[Commit], None] | None = None,
     ) -> tuple[int, Any]:
         """Ask the rule of one record and commit its ruling, as one step."""
-        return await self._do(self._kernel.apply_one(author, path, rule, request))
+        return await self._do(
+            self._kernel.apply_one(author, path, rule, request, unheard)
+        )
 
     async def commit(
         self,

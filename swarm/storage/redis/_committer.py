@@ -123,30 +123,40 @@ class Committer:
         self._operations = f"{self._keys.operations}{self._origin}"
 
     async def decide(
-        self, author: AgentIdentity, decide: Decide
+        self,
+        author: AgentIdentity,
+        decide: Decide,
+        unheard: Callable[[Commit], None] | None = None,
     ) -> tuple[Commit | None, Any]:
         """Decide on the replica and commit, again after each conflict.
+
+        `unheard` is a listener that hears of the commit only if the log tells of it
+        before the reply does.
 
         Raises:
             Contention: It met conflicts for ten seconds, in ten attempts or more.
             OutcomeUnknown: The connection was lost for too long.
             Exception: What `decide` raised on the newest state.
         """
-        found = await self._attempt(author, decide, 0)
+        found = await self._attempt(author, decide, 0, unheard)
         if found is not None:
             return found
         end = self._clock.monotonic() + _LONGEST
         async with self._retries:
             attempt = 1
             while self._clock.monotonic() < end or attempt < _LEAST:
-                found = await self._attempt(author, decide, attempt)
+                found = await self._attempt(author, decide, attempt, unheard)
                 if found is not None:
                     return found
                 attempt += 1
         raise Contention(f"a commit lost to other processes {attempt} times in a row")
 
     async def _attempt(
-        self, author: AgentIdentity, decide: Decide, attempt: int
+        self,
+        author: AgentIdentity,
+        decide: Decide,
+        attempt: int,
+        unheard: Callable[[Commit], None] | None,
     ) -> tuple[Commit | None, Any] | None:
         """Decide and commit once; return None after a conflict, once that is known."""
         replica = self._replica
@@ -158,13 +168,16 @@ class Committer:
             if await self._is_newest(view.revision):
                 raise
             return None
-        if not (made or proposal.events or view.versions or view.folders):
+        events, announced = proposal.events, proposal.announced
+        if not (made or events or announced or view.versions or view.folders):
             return None, proposal.outcome
         commit: Commit | None = None
-        if made or proposal.events:
-            cause = None if current_activity.get() is None else current_cause()
-            events = tuple(proposal.events)
-            commit = Commit(0, 0, author, made, events, 0, cause, proposal.key)
+        if made or events or announced:
+            cause, key = None, proposal.key
+            if current_activity.get() is not None:
+                cause = current_cause()
+            told = tuple(events)
+            commit = Commit(0, 0, author, made, told, 0, cause, key, announced)
         # A reply that is alone on its way brings what was committed meanwhile. With
         # others on their way, each would bring the same.
         most = 0 if replica.sent and not attempt else _MISSED
@@ -176,7 +189,7 @@ class Committer:
             if cause is not None and not cause.root:
                 cause.root = revision
             if before == replica.revision:
-                replica.take(commit)
+                replica.take(commit, unheard)
             else:
                 try:
                     await replica.reach(revision)
@@ -223,7 +236,6 @@ class Committer:
         self.count = number = self.count + 1
         if not number % _LOOK:
             self.on_many()
-        operation = b"%b-%d" % (self._origin_bytes, number)
         sent = self._clock.monotonic()
         is_first = sent - self._kept_at >= _OFTEN
         acknowledged = self._forgettable()
@@ -243,6 +255,7 @@ class Committer:
         )
         places = 4, keys.documents, keys.versions, keys.log, self._operations
         changes = commit is not None
+        operation = b"%b-%d" % (self._origin_bytes, number)
         if commit is not None:
             replica.sent[operation] = commit
         send, server_before = self._wire.send, self._wire.server

@@ -13,7 +13,7 @@ import orjson
 
 from swarm.errors import StateCorruption
 from swarm.model import AgentIdentity, Cause, Commit, Document, Path, Segment
-from swarm.ports import payload_from_json, payload_to_json
+from swarm.ports import announcement_to_json, payload_from_json, payload_to_json
 from swarm.storage._records import decode_document, decode_documents, encode_document
 from swarm.storage.redis._script import NOTHING, Packed, folder_field
 
@@ -75,7 +75,9 @@ def _encode_head(commit: Commit) -> bytes:
         "a": (author.agent_id, author.type, author.session, author.role)
     }
     if commit.has_events:
-        told["e"] = [payload_to_json(payload) for payload in commit.events]
+        told["e"] = [*map(announcement_to_json, commit.announced)] or [
+            payload_to_json(payload) for payload in commit.events
+        ]
     if commit.key is not None:
         told["k"] = commit.key
     if cause is not None:

@@ -29,7 +29,7 @@ from swarm.ports import (
 from swarm.storage.redis._committer import Committer
 from swarm.storage.redis._follower import LogFollower
 from swarm.storage.redis._inboxes import RedisInboxes
-from swarm.storage.redis._proposals import Proposal, RecordingView, bare
+from swarm.storage.redis._proposals import Proposal, RecordingView
 from swarm.storage.redis._replica import Replica
 from swarm.storage.redis._script import Keys
 from swarm.storage.redis._server import ServerInfo
@@ -240,25 +240,25 @@ class RedisKernel:
         path: Path,
         rule: Callable[[Document | None, int, R], Ruling],
         request: R,
+        unheard: Callable[[Commit], None] | None = None,
     ) -> tuple[int, Any]:
         """Ask the rule of one record and commit its ruling, as one step."""
+        tail, text = self.tail, path.text
 
         def decide(view: RecordingView) -> Proposal:
-            there = self.tail.document_at(path.text)
-            view.versions[path.text] = 0 if there is None else there.version
+            there = tail.documents_by_text.get(text)
+            view.versions[text] = 0 if there is None else there.version
             view.has_time = True
-            at = self.tail.now()
-            document = None if there is None else bare(there)
-            record, announced, outcome = rule(document, at, request)
-            writes: list[Write] = []
-            if record is not KEEP and (record is not None or there is not None):
-                writes.append(Write(path, record=record))
-            events = [make(*given) for make, *given in announced]
-            return Proposal(view, at, writes, events, outcome)
+            at = tail.now()
+            record, announced, outcome = rule(there, at, request)
+            if record is KEEP or (record is None and there is None):
+                return Proposal(view, at, (), (), outcome, announced=announced)
+            writes = (Write(path, record=record),)
+            return Proposal(view, at, writes, (), outcome, announced=announced)
 
         if not self._is_ready():
             await self._make_ready()
-        commit, outcome = await self._committer.decide(author, decide)
+        commit, outcome = await self._committer.decide(author, decide, unheard)
         return (0 if commit is None else commit.revision), outcome
 
     async def commit(

@@ -2,7 +2,8 @@
 
 A rule runs on the replica through a view that notes what the rule looks at. What it
 decided is checked here against paths and bounds; the notes become the conditions that
-the server checks.
+the server checks. The server may refuse: so a rule leaves each record that it was given
+as it was for its readers, and for the rule that is asked next.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,33 +13,12 @@ import attrs
 
 from swarm.errors import PathConflict
 from swarm.kernel import in_order
-from swarm.model import AgentIdentity, Document, Path
+from swarm.model import AgentIdentity, Announcement, Document, Path
 from swarm.ports import Limits, View, Write
 from swarm.storage.redis._entries import folders_above
 from swarm.storage.redis._replica import Replica
 
 make: Final = object.__new__
-
-
-def bare(document: Document) -> Document:
-    """Return a document without its record, which a rule may change in place.
-
-    The rule runs before the server has agreed, so it decodes a record of its own.
-    """
-    if document.record is None:
-        return document
-    return Document(
-        document.path,
-        document.json,
-        None,
-        document.version,
-        document.created,
-        document.at,
-        document.author,
-        document.priority,
-        document.expires,
-        document.previous,
-    )
 
 
 class RecordingView:
@@ -74,7 +54,7 @@ class RecordingView:
             self.note_absent(path)
             return None
         self.versions[document.path.text] = document.version
-        return bare(document)
+        return document
 
     def note_absent(self, path: Path) -> None:
         """Note that neither the path nor one above it is a document."""
@@ -87,13 +67,13 @@ class RecordingView:
         """Yield the documents below `folder`, in path order."""
         self.folders[folder.text] = self.revision
         found = self._replica.read_now(lambda view: list(view.documents(folder)))
-        return map(bare, found)
+        return iter(found)
 
     def below(self, folder: Path) -> list[Document]:
         """Return the documents below `folder`, in no order."""
         self.folders[folder.text] = self.revision
-        found = self._replica.read_now(lambda view: view.below(folder))
-        return list(map(bare, found))
+        found: list[Document] = self._replica.read_now(_below, folder)
+        return found
 
 
 @attrs.define
@@ -108,6 +88,7 @@ class Proposal:
         outcome: The result for the caller.
         key: By which a publisher knows its event again.
         is_bounded: Whether the writes must be within the limits of a batch.
+        announced: In place of `events`: those that are not made yet.
     """
 
     view: RecordingView
@@ -117,6 +98,7 @@ class Proposal:
     outcome: Any = None
     key: str | None = None
     is_bounded: bool = True
+    announced: Sequence[Announcement] = ()
 
 
 def made_documents(
