@@ -11,10 +11,11 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from typing import Any, NamedTuple, TypeAlias, Unpack
+from typing import Any, NamedTuple, TypeAlias, Unpack, get_args
 
 import attrs
 
+from swarm.model import check_choice
 from swarm.testing._errors import InconclusiveError
 from swarm.testing._failure import Failure, Found, Replay, investigate, tell
 from swarm.testing._options import (
@@ -34,7 +35,7 @@ from swarm.testing._results import Report, Run
 from swarm.testing._schedule import Inputs, Schedule
 from swarm.testing._script import Hold, Script
 from swarm.testing._trace import Tracer, render
-from swarm.testing.faults._plan import Fault, Planner
+from swarm.testing.faults._plan import Fault, Kind, Planner
 
 Function = Callable[..., Awaitable[Any]]
 _SEEDS = 1_000_003
@@ -98,6 +99,8 @@ def run(
 def _plan(faults: Any) -> tuple[Fault, ...]:
     if not all(isinstance(fault, Fault) for fault in faults):
         raise TypeError(f"faults of one run are Fault(...)s, not {faults!r}")
+    for fault in faults:
+        check_choice("the kind of a fault", fault.kind, get_args(Kind))
     return tuple(faults)
 
 

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import attrs
 
-from swarm.model import Displayable
+from swarm.model import Displayable, brief
 from swarm.testing._errors import EscapeError
 from swarm.testing._options import Settings
 from swarm.testing._policies import CALLBACK, CLOCK
@@ -56,6 +56,9 @@ class Failure(Displayable):
     replays: int
     reproducible: bool
     again: str
+
+    def __repr__(self) -> str:
+        return f"<Failure of schedule {self.found_after}: {brief(self.error)}>"
 
     @property
     def blob(self) -> str:

@@ -68,8 +68,18 @@ class Program:
         self.wants_sim = False
         self.misuse: TypeError | None = None
         self.name: str = getattr(function, "__name__", type(function).__name__)
-        with contextlib.suppress(TypeError, ValueError):
-            self.wants_sim = "sim" in inspect.signature(function).parameters
+        try:
+            signature = inspect.signature(function)
+        except (TypeError, ValueError):  # a builtin without a signature
+            return
+        self.wants_sim = "sim" in signature.parameters
+        try:
+            signature.bind(**({"sim": None} if self.wants_sim else {}))
+        except TypeError as error:
+            raise TypeError(
+                f"{self.name}{signature} is called without arguments, or with `sim=`: "
+                f"{error}; functools.partial gives it others"
+            ) from None
 
     def start(self, sim: Sim) -> Awaitable[Any]:
         """Call the function.

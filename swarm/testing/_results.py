@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from swarm.model import Displayable, shown
+from swarm.model import Displayable, brief, shown
 from swarm.testing._errors import GoalError, InconclusiveError
 from swarm.testing._failure import Failure
 from swarm.testing._program import Outcome
@@ -90,8 +90,11 @@ class Report(Displayable):
     failure: Failure | None = None
     goals: dict[str, bool] = attrs.field(factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<Report: {self}>"
+
     def __str__(self) -> str:
-        found = "no failure" if self.failure is None else repr(self.failure.error)
+        found = "no failure" if self.failure is None else brief(self.failure.error)
         others = ", and there are no others" if self.complete else ""
         text = (
             f"{found} in {self.schedules} schedules ({self.distinct} distinct{others})"
@@ -133,9 +136,12 @@ class Proof(Displayable):
     failure: Failure | None = None
     timers: bool = False
 
+    def __repr__(self) -> str:
+        return f"<Proof: {self}>"
+
     def __str__(self) -> str:
         if self.failure is not None:
-            return f"failed in schedule {self.schedules}: {self.failure.error!r}"
+            return f"failed in schedule {self.schedules}: {brief(self.failure.error)}"
         if not self.exhausted:
             return f"nothing is proved: {self.schedules} schedules, and there are more"
         late = "; steps that are late were not tried" if self.timers else ""

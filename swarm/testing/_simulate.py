@@ -11,6 +11,7 @@ from typing import Any, Unpack, overload
 
 import attrs
 
+from swarm.model import shown
 from swarm.testing._errors import InconclusiveError
 from swarm.testing._explore import Function, replay, run, search
 from swarm.testing._loop import SimLoop
@@ -82,9 +83,8 @@ def simulate(
 
     def decorate(coroutine_function: Callable[..., Awaitable[Any]]) -> Any:
         if not inspect.iscoroutinefunction(_unwrapped(coroutine_function)):
-            name = getattr(coroutine_function, "__qualname__", coroutine_function)
             raise TypeError(
-                f"@simulate is for an `async def`; {name} is a plain function"
+                f"@simulate is for an `async def`, not {shown(coroutine_function)}"
             )
         signature = inspect.signature(coroutine_function)
         wants_sim = "sim" in signature.parameters

@@ -1,5 +1,6 @@
 """Every option is known, checked once, and refused in one clear sentence."""
 
+import functools
 import inspect
 
 import pytest
@@ -184,3 +185,29 @@ def test_a_function_that_returns_nothing_to_await_is_an_error_of_its_caller():
     for search in (run, explore, prove, sweep_cancel):
         with pytest.raises(TypeError, match=r"program\(\) returned 3, not an await"):
             search(program)
+
+
+def test_a_function_that_needs_arguments_is_an_error_of_its_caller():
+    async def needs(number: int) -> int:
+        return number
+
+    for search in (run, explore, prove, sweep_cancel):
+        with pytest.raises(TypeError, match=r"needs\(number.*functools\.partial"):
+            search(needs)
+    assert run(functools.partial(needs, 3)).value == 3
+
+
+def test_a_fault_of_no_kind_is_refused():
+    with pytest.raises(ValueError, match="the kind of a fault is one of crash"):
+        run(program, faults=[Fault("explode", "x", 1)])
+
+
+def test_results_print_as_one_short_line():
+    async def fails() -> None:
+        raise ValueError("x" * 5_000)
+
+    report = explore(fails, schedules=3)
+    for result in (report, report.failure, prove(fails), explore(program)):
+        assert len(repr(result)) < 200
+        assert "\n" not in repr(result)
+    assert repr(report.failure).startswith("<Failure of schedule 1: ValueError('xxx")
