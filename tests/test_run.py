@@ -140,6 +140,20 @@ def test_the_first_signal_lets_agents_finish_what_they_do(program):
     assert end(process) == (0, "done\n", "")
 
 
+def test_a_signal_before_the_program_has_spawned_its_agents_is_no_failure(program):
+    code, _, err = end(
+        program(
+            "import os, signal\n"
+            "from swarm import Agent\n"
+            "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\n"
+            "os.kill(os.getpid(), signal.SIGINT)  # it comes when the swarm opens\n"
+            "async def main(swarm):\n"
+            "    await swarm.spawn(Agent)\n"
+        )("--storage", "file:data")
+    )
+    assert (code, err) == (0, "")
+
+
 def test_the_second_signal_cancels(program):
     process = program(SERVE.replace("SECONDS", "60"))()
     wait_for(process, "begun")

@@ -13,6 +13,7 @@ from pathlib import Path as File
 from typing import Any, Final
 
 from swarm.errors import (
+    Closed,
     SchemaVersionError,
     StateCorruption,
     StorageFailed,
@@ -173,7 +174,7 @@ class _Program:
                 await self._run_in_swarm()
             else:
                 await self._main()
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, Closed):  # a swarm that ends spawns no agents
             if not self._asked:
                 raise
         if self._asked > 1:

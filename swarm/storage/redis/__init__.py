@@ -29,7 +29,10 @@ What differs from memory, and what is not there yet:
   (`stats.lost`), and a `system.alert` of kind `events-lost` says so.
 - A lost connection is made again. Commits are sent again under the same operation id,
   so none is made twice. After 30 seconds commands raise `StorageFailed`; a commit that
-  may have reached the server raises `OutcomeUnknown`.
+  may have reached the server raises `OutcomeUnknown`. A server that is silent for ten
+  seconds counts as lost. The `timeout=` of a lock, semaphore, barrier or `wait_until`
+  waits for all this as well, since a grant may be on its way; `asyncio.timeout` around
+  it ends at once, and what was asked for is withdrawn later.
 - A process that only listens to a busy log hears of a commit up to 2 ms later. While
   the machine has more to do than it can, that becomes 8 ms. In a process where nothing
   waits for a commit (no watch, subscription, claim, result, lock or barrier) it is

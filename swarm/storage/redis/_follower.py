@@ -15,7 +15,12 @@ from swarm.model import MICRO, OWNER, Commit, SystemAlert
 from swarm.ports import Clock, Limits, Timer
 from swarm.storage.redis._committer import Committer
 from swarm.storage.redis._entries import BEFORE
-from swarm.storage.redis._loading import entry_revision, load, newest_revision
+from swarm.storage.redis._loading import (
+    check_format,
+    entry_revision,
+    load,
+    newest_revision,
+)
 from swarm.storage.redis._proposals import Proposal, RecordingView
 from swarm.storage.redis._reading_pace import ReadingPace
 from swarm.storage.redis._replica import LogGap, Replica
@@ -72,7 +77,12 @@ class LogFollower:
         committer.on_divergence = self.recover
 
     async def open(self) -> None:
-        """Load the tree, and follow the log from there."""
+        """Load the tree, and follow the log from there.
+
+        Raises:
+            SchemaVersionError: A later version of swarm writes the tree.
+        """
+        await check_format(self._wire.send, self._keys)
         loaded = await load(self._wire.send, self._keys, self._limits)
         self._replica.restore_now(
             loaded.documents.values(),

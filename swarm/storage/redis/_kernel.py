@@ -120,6 +120,7 @@ class RedisKernel:
         Raises:
             StorageFailed: There is no server, or it refuses.
             StorageUnsupported: The server does not give the durability asked for.
+            SchemaVersionError: A later version of swarm writes the tree there.
         """
         try:
             await self._wire.open()

@@ -6,11 +6,12 @@ from typing import Any, Final
 import attrs
 
 from swarm.bus import needed_after
+from swarm.errors import SchemaVersionError
 from swarm.model import TIME, Commit, Document
 from swarm.ports import Limits
 from swarm.storage._records import decode_document
 from swarm.storage.redis._entries import BEFORE, decode_entry
-from swarm.storage.redis._script import Keys
+from swarm.storage.redis._script import FORMAT, Keys
 
 _PAGE: Final = 1_000
 
@@ -86,6 +87,22 @@ async def load(send: Send, keys: Keys, limits: Limits) -> Loaded:
         compacted=int(entries[0][1][BEFORE]) if entries else revision,
         needed=needed,
     )
+
+
+async def check_format(send: Send, keys: Keys) -> None:
+    """Say on the server how the tree is written, if no process has said it yet.
+
+    Raises:
+        SchemaVersionError: A later version of swarm writes it in another way.
+    """
+    found = await send("HGET", keys.versions, ".format")
+    if found is None:
+        await send("HSETNX", keys.versions, ".format", FORMAT, changes=True)
+    elif int(found) > FORMAT:
+        raise SchemaVersionError(
+            f"the tree on the server has format {int(found)}; this version of swarm "
+            f"reads up to {FORMAT}"
+        )
 
 
 async def newest_revision(send: Send, keys: Keys) -> int:

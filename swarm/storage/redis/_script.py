@@ -9,6 +9,9 @@ from typing import Final, NamedTuple
 
 Part = bytes | str | int
 
+FORMAT: Final = 1
+"""How documents, versions and log entries are written; a newer swarm may count on."""
+
 CONFLICT: Final = 0
 DONE: Final = 1
 WRONG_TIME: Final = 2
@@ -132,7 +135,7 @@ Each field of the versions is one fact: "" has the newest revision; a path, the 
 of its document; a path and a dot, the revision of the last change below this folder;
 ".turn", which process alone may write which document, and until when; ".trimmed", the
 newest revision of a folder that was forgotten: a folder without a field has not changed
-since then.
+since then; ".format", how all of this is written (`FORMAT`).
 
 A process whose commits met conflicts asks for the turn: until it has committed, or its
 time is up, no other process writes the document that had changed. So a process that

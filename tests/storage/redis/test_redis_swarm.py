@@ -18,6 +18,7 @@ from swarm import (
     LockTimeout,
     Pipeline,
     Policy,
+    SchemaVersionError,
     Stage,
     StaleLease,
     StorageFailed,
@@ -59,6 +60,21 @@ async def pair(server):
     name = next(NAMES)
     async with Swarm(name, server.url) as one, Swarm(name, server.url) as other:
         yield one, other
+
+
+async def test_a_tree_of_a_later_version_is_refused_and_left_as_it_is(server):
+    """D18: a program does not read what it does not know."""
+    name = next(NAMES)
+    async with redis.asyncio.Redis.from_url(server.url) as client:
+        async with Swarm(name, server.url) as swarm:
+            await swarm.state.set("shared.n", 1)
+        key = f"{{swarm:{name}}}:vers"
+        assert await client.hget(key, ".format") == b"1"
+        await client.hset(key, ".format", 2)
+        before = await client.hgetall(key)
+        with pytest.raises(SchemaVersionError, match="format 2"):
+            await Swarm.open(name, server.url)
+        assert await client.hgetall(key) == before
 
 
 async def test_the_server_forgets_the_operations_of_processes_that_lost_a_race(server):

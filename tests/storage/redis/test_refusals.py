@@ -62,11 +62,11 @@ async def test_handlers_go_on_after_a_server_had_no_memory(tmp_path):
             for n in range(3):
                 await swarm.events.publish(Thing(n))
             async with asyncio.timeout(20):
-                while not handler._refused:  # type: ignore[attr-defined]
+                while not handler.saver._refused:  # type: ignore[attr-defined]
                     await asyncio.sleep(0.01)
             await client.config_set("maxmemory", 0)
             async with asyncio.timeout(20):
-                while handler._refused:  # type: ignore[attr-defined]
+                while handler.saver._refused:  # type: ignore[attr-defined]
                     await asyncio.sleep(0.01)
             await handler.cancel()
             await swarm.events.publish(Thing(3))
