@@ -92,6 +92,9 @@ run = await swarm.pipelines.start(flow, "bees", id="content-1")
 print(await run.result())
 ```
 
+What is asked for by an id that does not exist is `NotFound`; only `find` returns
+nothing. `tasks.get` makes a handle without a look, and the handle's methods raise it.
+
 Limits: a payload is a document (1 MiB; store larger artefacts elsewhere, and pass a
 reference); an id, kind or key is a path; a record keeps the newest 64 entries of its
 history. Final tasks are removed when there are more than `TaskOptions.keep` (10,000),
@@ -99,7 +102,6 @@ or after `TaskOptions.keep_seconds` (a day), with their steps, keys and handoffs
 """
 
 from swarm.work._checkpoint_rules import Checkpoint, task_series
-from swarm.work._checkpoint_rules import checkpoints as read_checkpoints
 from swarm.work._checkpoints import Checkpoints
 from swarm.work._claim import Claim, run_attempt
 from swarm.work._claiming import Claiming
@@ -192,7 +194,6 @@ __all__ = [
     "idempotency_key",
     "load_handoff",
     "load_task",
-    "read_checkpoints",
     "read_run",
     "read_runs",
     "run_attempt",

@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import attrs
 
 from swarm.model import MICRO
 from swarm.work._due import TaskSelector
 from swarm.work._task_index import TaskIndex
-from swarm.work._task_record import PENDING, TaskRecord
+from swarm.work._task_record import TaskRecord
 from swarm.work._task_stats import by_status
 
 FAILING: Final = 3
@@ -46,52 +46,60 @@ class Server:
     full: str = "at capacity"
 
 
+class Reason(NamedTuple):
+    """Why a task is pending, in words.
+
+    Attributes:
+        brief: The reason without what differs from task to task.
+        full: The reason with it.
+    """
+
+    brief: str
+    full: str
+
+
 def why(
     record: TaskRecord,
     now: int,
     servers: Sequence[Server],
     is_alive: Callable[[str], bool] | None = None,
-    *,
-    brief: bool = False,
-) -> str:
-    """Return what a task waits for, or what became of it.
+) -> Reason:
+    """Return what a pending task waits for.
 
     Args:
         record: The task.
         now: Kernel time.
         servers: The workers that are known.
         is_alive: Whether there is an agent of a name; None: that is not known.
-        brief: Whether to leave out what differs from task to task.
     """
-    if record.status is not PENDING:
-        return _what_became(record, now)
     spec = record.spec
     if record.run_at > now:
-        wait = "" if brief else f" in {(record.run_at - now) / MICRO:.1f} s"
-        last = record.last.step
-        if last == "retry":
-            number = "" if brief else f" {record.attempt} of {spec.max_retries}"
-            return f"retry{number}{wait}"
-        state = "snoozed" if last == "snooze" else "not due"
-        return f"{state}: due{wait}" if wait else state
-    kind = "this kind" if brief else repr(spec.kind)
+        wait = f"in {(record.run_at - now) / MICRO:.1f} s"
+        if record.last.step == "retry":
+            tried = f"retry {record.attempt} of {spec.max_retries}"
+            return Reason("retry", f"{tried} {wait}")
+        state = "snoozed" if record.last.step == "snooze" else "not due"
+        return Reason(state, f"{state}: due {wait}")
     word, _, name = record.address.partition(":")
     whom = f"{word} {name!r}"
     if word == "agent" and is_alive is not None and not is_alive(name):
-        return "its addressee is not alive" if brief else f"{whom} is not alive"
+        return Reason("its addressee is not alive", f"{whom} is not alive")
     serving = [server for server in servers if server.selector.takes(spec.kind)]
     if not serving and spec.kind.startswith(BY_PEOPLE):
-        return "it waits for a person, who resolves it"
+        return _same("it waits for a person, who resolves it")
     if not serving:
-        return f"nobody serves {kind}"
+        return Reason("nobody serves this kind", f"nobody serves {spec.kind!r}")
     fitting = [s for s in serving if record.address in s.selector.addresses]
-    if not fitting and brief:
-        return "its addressee does not serve this kind"
     if not fitting:
-        return f"it is for {whom}, and nobody of that address serves {kind}"
+        full = f"it is for {whom}, and nobody of that address serves {spec.kind!r}"
+        return Reason("its addressee does not serve this kind", full)
     if any(server.free > 0 for server in fitting):
-        return "due: it is claimed next"
-    return f"all servers are {' or '.join(sorted({s.full for s in fitting}))}"
+        return _same("due: it is claimed next")
+    return _same(f"all servers are {' or '.join(sorted({s.full for s in fitting}))}")
+
+
+def _same(text: str) -> Reason:
+    return Reason(text, text)
 
 
 def count_reasons(
@@ -111,12 +119,13 @@ def count_reasons(
         key = (record.address, record.spec.kind, last)
         reason = known.get(key)
         if reason is None:
-            reason = known[key] = why(record, now, servers, is_alive, brief=True)
+            reason = known[key] = why(record, now, servers, is_alive).brief
         counts[reason] += 1
     return counts
 
 
-def _what_became(record: TaskRecord, now: int) -> str:
+def what_became(record: TaskRecord, now: int) -> str:
+    """Return what became of a task that is not pending."""
     claim = record.claim
     if claim is None:
         reason = record.last.reason

@@ -179,7 +179,9 @@ class PipelineManager:
             await asyncio.wait(before)
         if not all(each.result() for each in before):
             return False
-        places = (await self.look(run.id)).progress[stage.name].places or ()
+        places = (await self.look(run.id)).progress[stage.name].places
+        if places is None:  # an output before it was removed meanwhile
+            return False
         left = iter(places)
         is_completed = True
 

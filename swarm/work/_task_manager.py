@@ -34,7 +34,7 @@ from swarm.ports import (
 from swarm.work._claim_queue import ClaimQueue
 from swarm.work._due import Ticket
 from swarm.work._handoff_record import HandoffStatus, handoff_path, load_handoff
-from swarm.work._health import Server, count_reasons, described, why
+from swarm.work._health import Server, count_reasons, described, what_became, why
 from swarm.work._task_commits import Start, TaskCommitter
 from swarm.work._task_index import TaskIndex
 from swarm.work._task_record import (
@@ -268,9 +268,11 @@ class TaskManager(TaskCommitter):
 
         `servers` is what `all_servers` returns, for callers that ask about many tasks.
         """
+        if record.status is not PENDING:
+            return what_became(record, self.now())
         if servers is None:
-            servers = self.all_servers() if record.status is PENDING else ()
-        return why(record, self.now(), servers, self.is_alive)
+            servers = self.all_servers()
+        return why(record, self.now(), servers, self.is_alive).full
 
     def waiting_reasons(self, most: int | None = None) -> Counter[str]:
         """Return why tasks are pending, and how many; of `most` tasks, or of all."""

@@ -415,8 +415,16 @@ class Tasks(Displayable):
     # --- looking ----------------------------------------------------------------------
 
     def get(self, task_id: str) -> Task:
-        """Return a handle on a task by its id, whether or not there is one."""
+        """Return a handle on a task by its id.
+
+        Nothing is looked for: the methods of the handle raise `NotFound` when there is
+        no such task.
+
+        Raises:
+            InvalidPath: The id is empty or too long.
+        """
         check_text("task_id", task_id)
+        task_path(task_id)
         record = self.manager.index.records.get(task_id)
         return Task(self._caller, task_id, "" if record is None else record.spec.kind)
 

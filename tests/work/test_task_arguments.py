@@ -2,7 +2,13 @@
 
 import pytest
 
-from swarm.errors import ConfigMismatch, InvalidValue, LimitExceeded
+from swarm.errors import (
+    ConfigMismatch,
+    InvalidPath,
+    InvalidValue,
+    LimitExceeded,
+    NotFound,
+)
 from swarm.model import Backoff
 from swarm.work import serves
 from tests.support.work import KERNELS, offices, quiet
@@ -28,6 +34,16 @@ async def test_numbers_that_no_record_can_hold_are_refused(kind, options):
         with pytest.raises(ValueError, match=f"{next(iter(options))} is "):
             await tasks.submit("a", **options)
         assert tasks.find() == []
+
+
+async def test_an_unknown_id_is_told_by_the_handle_and_a_wrong_one_by_get(kind):
+    async with offices(kind) as office:
+        task = office.tasks().get("t-9")
+        for asking in (task.record(), task.result(), task.cancel(), task.explain()):
+            with pytest.raises(NotFound, match="no task 't-9'"):
+                await asking
+        with pytest.raises(InvalidPath):
+            office.tasks().get("")
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan")])

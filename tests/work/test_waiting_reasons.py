@@ -22,7 +22,7 @@ async def test_the_counts_are_those_of_asking_about_each_task():
         records, now = list(manager.index.pending()), manager.now()
         servers = manager.all_servers()
         counts = count_reasons(records, now, servers, lambda _: False)
-        alone = [why(r, now, servers, lambda _: False, brief=True) for r in records]
+        alone = [why(r, now, servers, lambda _: False).brief for r in records]
         assert len(counts) >= 4
         assert counts == {reason: alone.count(reason) for reason in alone}
         assert sum(manager.waiting_reasons(2).values()) == 2
