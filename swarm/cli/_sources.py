@@ -1,6 +1,7 @@
 """The sources of the commands: a running swarm, a store, or a tree on a server."""
 
 import asyncio
+import os
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -261,11 +262,17 @@ async def _check_used(swarm: Swarm) -> None:
 
 
 def _stored(target: str | None) -> Swarm | None:
-    """Return a swarm on a copy of the store at a path; None: there is no such path."""
+    """Return a swarm on a copy of the store at a path; None: the target is a name.
+
+    Raises:
+        SourceError: There is no such path.
+    """
     if target is None:
         return None
     path = find_path(target)
     if not path.exists():
+        if ":" in target or os.sep in target:
+            raise SourceError(f"there is no store at {path}")
         return None
     tree = read_store(path)
     clock = StoppedClock(tree.commits[-1].at if tree.commits else 0)
@@ -281,7 +288,7 @@ def _running(target: str | None) -> Any:
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:
-        which = "no swarm" if target is None else f"no swarm or store '{target}'"
+        which = "no swarm" if target is None else f"no swarm '{target}'"
         raise SourceError(
             f"{which} is running here with a dashboard; `await swarm.dashboard()` "
             "starts one, and --swarm takes a store or a Redis URL as well"

@@ -226,6 +226,7 @@ Status: TypeAlias = Literal[
 tasks: App = App(name="tasks", help="List, show, retry, cancel or resolve tasks.")
 
 
+@tasks.default
 @tasks.command(name="list")
 def list_tasks(
     *,

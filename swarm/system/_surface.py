@@ -82,6 +82,17 @@ class Surface(Displayable):
         )
         return surface
 
+    if not TYPE_CHECKING:  # else each misspelled name would be an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "close":
+                raise AttributeError(
+                    "code of an agent cannot close the swarm, which would wait for it; "
+                    "`await self.swarm.end()` asks for the end"
+                )
+            # A property raised AttributeError, or there is none: that error again.
+            return object.__getattribute__(self, name)
+
     def _open(self) -> Coordinator:
         """Return the coordinator of an open swarm."""
         coordinator = self._coordinator

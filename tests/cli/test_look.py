@@ -240,7 +240,7 @@ async def test_a_swarm_is_found_by_name_process_and_url(capsys):
             assert facts["name"] == "shop"
         code, _, err = await command(capsys, "top", "--once", "-s", "none")
         assert code == 1
-        assert "no swarm or store 'none'" in err
+        assert "no swarm 'none'" in err
     code, _, err = await command(capsys, "top", "--once", "-s", dashboard.url)
     assert code == 1
     assert "does not answer" in err

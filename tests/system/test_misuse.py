@@ -31,6 +31,9 @@ class DreamReader(Agent):
     async def begin(self, what: Any) -> None:
         self.every(1, what)
 
+    async def close(self) -> None:
+        await self.swarm.close()  # type: ignore[attr-defined]  # the point of the test
+
     async def assign(self) -> None:
         self.state = {}  # type: ignore[misc, assignment]  # the point of the test
 
@@ -144,3 +147,11 @@ async def test_an_agent_is_in_the_registry_by_its_name_and_its_ref() -> None:
         new = await swarm.spawn(DreamReader, name="ada", replace=True)
         assert new in swarm.agents
         assert old not in swarm.agents
+
+
+@virtual
+async def test_an_agent_is_told_how_it_ends_the_swarm() -> None:
+    async with Swarm() as swarm:
+        ref = await swarm.spawn(DreamReader, name="ada")
+        with pytest.raises(AttributeError, match=r"`await self\.swarm\.end\(\)`"):
+            await ref.ask(DreamReader.close)
