@@ -255,6 +255,7 @@ class Core:
         now: Monotonic seconds.
         set_alarm: Sets the alarm of a lease, a waiter or a record; see `AlarmHeap.set`.
         find: Returns the document at a path as this process has it.
+        kernel_now: Returns kernel time in microseconds.
         is_local: Whether the kernel answers at once.
         apply_now: The kernel's own `apply_one_now`, if it answers at once.
         listener: What hears the commits of others; own ones are not for it.
@@ -283,6 +284,7 @@ class Core:
         self.is_local: bool = self._local is not None
         self._replica: Tail | LocalKernel = tail if self._local is None else self._local
         self.find: Callable[[Path], Document | None] = self._replica.find_now
+        self.kernel_now: Callable[[], int] = self._replica.now
         self.keep_up: Callable[[Callable[[], float | None]], None] = tail.keep_up
         self.hurry: Callable[[], None] = tail.hurry
         self.listen: Callable[..., Callable[[], None]] = tail.listen
@@ -368,10 +370,6 @@ class Core:
         found: R = self._replica.read_now(look, *arguments)
         return found
 
-    def kernel_now(self) -> int:
-        """Return kernel time in microseconds."""
-        return self.look(_now)
-
     def _heard(self, commit: Commit) -> None:
         """See what another process has committed."""
         for document in commit.documents:
@@ -430,10 +428,6 @@ class Core:
 
 def _has_people(view: View) -> bool:
     return any(True for folder in FOLDERS for _ in view.documents(Path.of(folder)))
-
-
-def _now(view: View) -> int:
-    return view.now
 
 
 def _at_once(operation: Coroutine[Any, Any, R]) -> R:

@@ -136,11 +136,17 @@ class LeaseManager:
             found = self.issue(spec, session, answer, is_entering)
         else:
             found = self._queued(spec, session, id, is_entering)
-        if not self.core.is_local:
+        if not self.core.is_local and not self._is_newest(spec, answer):
             self.records.see(id, self.state(spec))  # the log was ahead of the answer
             if not isinstance(found, Lease):
                 self.records.joined(spec)
         return found
+
+    def _is_newest(self, spec: AcquireSpec, answer: Grant | str) -> bool:
+        """Return whether the newest version of a record is the one that granted."""
+        document = self.core.find(spec.path)
+        version = 0 if document is None else document.version
+        return isinstance(answer, Grant) and answer.token == version
 
     def _queued(
         self,

@@ -95,9 +95,14 @@ class LeaseState:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON value."""
+        held, waits = self.tables()
+        if len(held) > 1 or waits:
+            holders, queue = self.holders, self.queue
+        else:
+            holders, queue = tuple(held.values()), ()
         return {
-            "holders": [grant.to_json() for grant in self.holders],
-            "queue": [request.to_json() for request in self.queue],
+            "holders": [grant.to_json() for grant in holders],
+            "queue": [request.to_json() for request in queue],
             "opens_at": self.opens_at,
         }
 

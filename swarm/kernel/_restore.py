@@ -179,10 +179,13 @@ class RestorableTree:
 
     def _append(self, commit: Commit) -> bool:
         """Add a commit that was made elsewhere, with what it keeps in memory here."""
-        events = EVENT_BYTES * commit.event_count
-        commit.size = ENTRY_BYTES + events + sum(map(held_by, commit.documents))
-        self._at = commit.at
-        return self._log.append(commit)
+        size = ENTRY_BYTES
+        if commit.has_events:
+            size += EVENT_BYTES * commit.event_count
+        for document in commit.documents:
+            size += held_by(document)
+        commit.size, self._at = size, commit.at
+        return self._log.add(commit, size, commit.at)
 
     def _note_ends(self, documents: Iterable[Document]) -> None:
         for document in documents:

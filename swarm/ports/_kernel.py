@@ -157,6 +157,10 @@ class Tail(Protocol):
         """The newest revision in it."""
         ...
 
+    def now(self) -> int:
+        """Return kernel time in microseconds, as well as it is known here."""
+        ...
+
     @property
     def compacted(self) -> int:
         """The newest revision that it has let go of: it holds all later ones."""

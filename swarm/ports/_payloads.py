@@ -55,7 +55,7 @@ def payload_to_json(payload: Any) -> Told:
         return "", "", payload if cls in _PLAIN else None
     if isinstance(payload, UnknownEvent):
         return event_type(cls), "", payload.data
-    of_type, defined, names = _described(cls)
+    of_type, defined, names, _ = _described(cls)
     told: Any = {name: getattr(payload, name) for name in names}
     if not _PLAIN.issuperset(map(type, told.values())):
         try:
@@ -70,24 +70,24 @@ def announcement_to_json(announced: Announcement) -> Told:
     """Return what `payload_to_json` does for a payload that is not made yet."""
     cls, *given = announced
     if isinstance(cls, type) and EVENT_TYPE in cls.__dict__:
-        of_type, defined, names = _described(cls)
-        told = _plain_defaults(cls) | dict(zip(names, given, strict=False))
+        of_type, defined, names, defaults = _described(cls)
+        told = defaults | dict(zip(names, given, strict=False))
         if len(told) == len(names) and _PLAIN.issuperset(map(type, told.values())):
             return of_type, defined, told
     return payload_to_json(cls(*given))
 
 
 @lru_cache(maxsize=1_024)
-def _described(cls: type[Any]) -> tuple[str, str, tuple[str, ...]]:
-    """Return the event type of a class, where it was defined, and its fields."""
-    return event_type(cls), class_name(cls), tuple(f.name for f in attrs.fields(cls))
+def _described(
+    cls: type[Any],
+) -> tuple[str, str, tuple[str, ...], dict[str, JSON]]:
+    """Return the event type of a class, where it was defined, its fields, and defaults.
 
-
-@lru_cache(maxsize=1_024)
-def _plain_defaults(cls: type[Any]) -> dict[str, JSON]:
-    """Return the fields of a class that need no value."""
+    These are of the fields that need no value, but for what is made anew each time.
+    """
     fields = attrs.fields(cls)
-    return {f.name: f.default for f in fields if type(f.default) in _PLAIN}
+    defaults = {f.name: f.default for f in fields if type(f.default) in _PLAIN}
+    return event_type(cls), class_name(cls), tuple(f.name for f in fields), defaults
 
 
 def payload_from_json(name: str, defined: str, told: JSON) -> Any:

@@ -170,6 +170,10 @@ class LaggingTail:
         """The newest revision that has arrived."""
         return self._revision
 
+    def now(self) -> int:
+        """Return kernel time in microseconds."""
+        return self._kernel.now()
+
     @property
     def compacted(self) -> int:
         """The newest revision that the copy has let go of."""

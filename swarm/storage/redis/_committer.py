@@ -1,7 +1,7 @@
 """Committing: decide on the replica, ask the server, decide again after a conflict."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -238,7 +238,9 @@ class Committer:
             self.on_many()
         sent = self._clock.monotonic()
         is_first = sent - self._kept_at >= _OFTEN
-        acknowledged = self._forgettable()
+        acknowledged: Sequence[int] = ()
+        if len(self._acknowledged) >= _MANY:
+            acknowledged, self._acknowledged = self._acknowledged, []
         parts = pack(
             view.versions,
             view.folders,
@@ -295,10 +297,3 @@ class Committer:
                 "state before you try again"
             )
         return status, revision, 0
-
-    def _forgettable(self) -> list[int]:
-        """Return the operations whose outcome the server may forget, now and then."""
-        if len(self._acknowledged) < _MANY:
-            return []
-        found, self._acknowledged = self._acknowledged, []
-        return found

@@ -159,8 +159,9 @@ def _check_room(
             raise PathConflict(f"{path} cannot be written: {above} is a document")
         view.versions.setdefault(above, 0 if there is None else there.version)
     below = replica.read_now(_below, path) if replica.is_folder(path) else ()
-    if any(document.path.text not in gone for document in below) or any(
-        Path.parse(text).within(path) for text in made
+    if (below or made) and (
+        any(document.path.text not in gone for document in below)
+        or any(Path.parse(text).within(path) for text in made)
     ):
         raise PathConflict(f"{path} cannot be written: it is a folder of documents")
     view.folders.setdefault(path.text, view.revision)
