@@ -1,7 +1,7 @@
 """A claim: what a worker may do with a task, and the block that runs under it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar, overload
 
@@ -189,27 +189,38 @@ class Claim(HeldClaim):
 
     async def __aenter__(self) -> Self:
         self.enter()
-        around = self.manager.interceptors
-        if around is not None and around.attempt is not None:
-            block = InterceptedBlock(around.attempt, _attempt_of(self))
-            try:
-                await block.enter()
-            except BaseException as error:
-                if await self.leave(error):
-                    raise self._stale() from error
-                raise
-            self._block = block
+        if self.manager.interceptors is not None:
+            await self.intercept()
         return self
 
-    async def __aexit__(
+    async def intercept(self) -> None:
+        """Begin what runs around the attempt; `__aexit__` ends it."""
+        around = self.manager.interceptors
+        if around is None or around.attempt is None:
+            return
+        block = InterceptedBlock(around.attempt, _attempt_of(self))
+        try:
+            await block.enter()
+        except BaseException as error:
+            if await self.leave(error):
+                raise self._stale() from error
+            raise
+        self._block = block
+
+    def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
+    ) -> Coroutine[Any, Any, bool]:
+        if self._block is None:
+            return self.leave(error)
+        return self._leave_intercepted(self._block, error)
+
+    async def _leave_intercepted(
+        self, block: InterceptedBlock, error: BaseException | None
     ) -> bool:
-        block, self._block = self._block, None
-        if block is None:
-            return await self.leave(error)
+        self._block = None
         before = error
         try:
             await block.leave(error)

@@ -1,7 +1,6 @@
 """Asking for a claim: takes the next task, or waits for one."""
 
 import asyncio
-import warnings
 from collections.abc import Coroutine, Generator
 from contextlib import suppress
 from types import TracebackType
@@ -35,7 +34,6 @@ class Claiming(AsyncUse):
     __slots__ = (
         "_claim",
         "_identity",
-        "_is_used",
         "_lease",
         "_limit",
         "_manager",
@@ -62,17 +60,6 @@ class Claiming(AsyncUse):
         self._timeout = timeout
         self._limit = None if limit is None else int(limit * MICRO)
         self._claim: Claim | None = None
-        self._is_used = False
-
-    def __del__(self) -> None:
-        if not self._is_used:
-            warnings.warn(
-                f"claim({self._selector.kinds!r}) was never awaited, and has claimed "
-                "nothing: write `async with tasks.claim(...) as claim:`",
-                RuntimeWarning,
-                stacklevel=2,
-                source=self,
-            )
 
     def __repr__(self) -> str:
         return f"<claim of tasks {self._selector.kinds!r}>"
@@ -88,10 +75,9 @@ class Claiming(AsyncUse):
         if claim is None:
             claim = await self._claimed()
         self._claim = claim
-        if manager.interceptors is None:
-            claim.enter()
-        else:
-            await claim.__aenter__()
+        claim.enter()
+        if manager.interceptors is not None:
+            await claim.intercept()
         return claim
 
     def __aexit__(
@@ -102,8 +88,6 @@ class Claiming(AsyncUse):
     ) -> Coroutine[Any, Any, bool]:
         claim = self._claim
         assert claim is not None  # the block was entered
-        if self._manager.interceptors is None:
-            return claim.leave(error)
         return claim.__aexit__(kind, error, trace)
 
     async def _claimed(self) -> Claim:
@@ -116,7 +100,6 @@ class Claiming(AsyncUse):
 
     async def acquire(self, gate: Gate | None = None) -> Claim | None:
         """Return the claim; None: the time is up, or the gate has closed."""
-        self._is_used = True
         manager, timeout = self._manager, self._timeout
         if manager.closed is not None:
             raise manager.closed
@@ -138,7 +121,6 @@ class Claiming(AsyncUse):
 
     def _claim_first(self) -> Claim | None:
         """Claim the first task that there is, of a kernel that answers at once."""
-        self._is_used = True
         manager, identity = self._manager, self._identity
         local, index = manager.local, manager.index
         assert local is not None  # callers have looked

@@ -84,6 +84,9 @@ class HeldClaim:
     offer: Any = None
     is_served: bool = False
     _end: str = ""  # how it has ended, in words
+    _payload: Any = ABSENT  # decoded when it is first asked for
+    _is_lent = False  # whether the body only waits for the code that works
+    _is_struck = False  # whether the body was cancelled from here
     _cancelling = 0  # how many cancellations were asked of the body before it began
 
     def __init__(
@@ -101,11 +104,8 @@ class HeldClaim:
         self._state = LIVE
         self._record = record
         self._renewed = before
-        self._payload: Any = ABSENT  # decoded when it is first asked for
         # The body is the task that is cancelled when the claim is lost.
         self._body: asyncio.Task[Any] | None = None
-        self._is_lent = False  # whether the body only waits for the code that works
-        self._is_struck = False  # whether the body was cancelled from here
         self.beats_at: int = right.since + right.lease // 3
         manager.claims[record.spec.id] = self
         if self.beats_at < manager.rings_at:
@@ -273,15 +273,13 @@ class HeldClaim:
             raise InvalidTransition(f"{self!r} {how}; it cannot {step}")
         self.check_live()
         manager, path = self.manager, self._record.spec.path
-        ask = (self.identity, path, rule, request)
         self._state = SETTLING
         try:
             if manager.is_direct or (for_sure and manager.local is not None):
-                manager.apply_now(*ask)
-            elif for_sure:
-                await manager.to_its_end(manager.apply_one(*ask))
+                manager.apply_now(self.identity, path, rule, request)
             else:
-                await manager.apply_one(*ask)
+                asking = manager.apply_one(self.identity, path, rule, request)
+                await (manager.to_its_end(asking) if for_sure else asking)
         except BaseException as error:
             if self._state is SETTLING:
                 self._state = LIVE
