@@ -271,7 +271,8 @@ class HeldClaim:
         if self._state is SETTLED or self._state is SETTLING:
             how = "has ended" if self._state is SETTLED else "is being ended"
             raise InvalidTransition(f"{self!r} {how}; it cannot {step}")
-        self.check_live()
+        if self._state is not LIVE:
+            raise self._stale()
         manager, path = self.manager, self._record.spec.path
         self._state = SETTLING
         try:

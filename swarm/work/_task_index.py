@@ -46,6 +46,8 @@ class TaskIndex:
     Attributes:
         records: Each task's newest record, by its id.
         later: The tickets of tasks that are not due yet: a heap.
+        counts: For each kind, how many tasks have each status.
+        totals: How many tasks ended with each status since this follows the log.
         handoffs: How many were handed over since then.
     """
 
@@ -64,13 +66,16 @@ class TaskIndex:
         self.later: list[Ticket] = []
         self._stale = 0  # how many tickets may be void
         self._deadlines: list[tuple[int, TaskRecord]] = []
+        # The tasks that are not pending, by status and id; the newest of each last.
         self._running: dict[str, TaskRecord] = {}
-        self._escalated: dict[str, TaskRecord] = {}
         self._finished: dict[str, TaskRecord] = {}
-        # How many tasks of each kind there are, and how many of them are final.
-        self._known: dict[str, int] = {}
-        self._ended: dict[str, dict[TaskStatus, int]] = {}
-        self._uncounted: Counter[TaskStatus] = Counter()  # of those, the ones not ours
+        self._others: dict[TaskStatus, dict[str, TaskRecord]] = {
+            RUNNING: self._running,
+            ESCALATED: {},
+            **dict.fromkeys(FINAL, self._finished),
+        }
+        self.counts: dict[str, dict[TaskStatus, int]] = {}
+        self.totals: Counter[TaskStatus] = Counter()
         self.handoffs: int = 0
         self._reasons: Counter[str] = Counter()
         self._children: dict[str, dict[str, None]] = {}
@@ -88,78 +93,59 @@ class TaskIndex:
         """
         records = self.records
         old = records.get(task_id)
+        if old is record:
+            return
         records[task_id] = record
-        status = record.status
+        spec, status = record.spec, record.status
+        try:
+            counts = self.counts[spec.kind]
+        except KeyError:
+            counts = self.counts[spec.kind] = dict.fromkeys(TaskStatus, 0)
+        counts[status] += 1
         if old is None:
-            spec, known = record.spec, self._known
-            known[spec.kind] = known.get(spec.kind, 0) + 1
             if spec.parent is not None:
                 self._children.setdefault(spec.parent, {})[task_id] = None
-            if status is not PENDING and status in FINAL:
-                self._uncounted[status] -= 1
-        elif old is record:
-            return
         else:
             before = old.status
-            if before is RUNNING:
-                if status is not RUNNING:
-                    del self._running[task_id]
-                if status is not COMPLETE:
-                    self._count_step(old, record)
-            elif before is PENDING:
-                if status is not RUNNING:
-                    self._count_step(old, record)
-            elif before is ESCALATED:
-                del self._escalated[task_id]
-            else:
-                self._ended[old.spec.kind][before] -= 1
-        if status is RUNNING:
-            self._running[task_id] = record
-        elif status is PENDING:
-            if record.deadline is not None:
-                self._add_deadline(record.deadline, record)
-            if old is not None:
-                self._note_stale()
-            if record.run_at > now:
-                heappush(self.later, (record.run_at, seq, record))
-            else:
-                self._make_ready(record, seq)
-        elif status is ESCALATED:
-            self._escalated[task_id] = record
+            counts[before] -= 1
+            if before is not PENDING and before is not status:
+                del self._others[before][task_id]
+            if status in FINAL:
+                self.totals[status] += 1
+            is_usual = status is COMPLETE or (before is PENDING and status is RUNNING)
+            if not is_usual and old.steps is not record.steps:
+                self._count_step(record)
+        if status is not PENDING:
+            self._others[status][task_id] = record
+            return
+        if record.deadline is not None:
+            self._add_deadline(record.deadline, record)
+        if old is not None:
+            self._note_stale()
+        if record.run_at > now:
+            heappush(self.later, (record.run_at, seq, record))
         else:
-            self._finished[task_id] = record
-            kind = record.spec.kind
-            ended = self._ended.get(kind)
-            if ended is None:
-                ended = self._ended[kind] = dict.fromkeys(FINAL, 0)
-            ended[status] += 1
+            self._make_ready(record, seq)
 
     def remove(self, task_id: str) -> None:
         """Take in that a task is gone."""
         record = self.records.pop(task_id, None)
         if record is None:
             return
-        self._running.pop(task_id, None)
-        self._escalated.pop(task_id, None)
-        self._finished.pop(task_id, None)
-        kind, parent = record.spec.kind, record.spec.parent
-        if record.status in FINAL:
-            self._ended[kind][record.status] -= 1
-            self._uncounted[record.status] += 1
+        kind, parent, status = record.spec.kind, record.spec.parent, record.status
+        if status is not PENDING:
+            del self._others[status][task_id]
         self._note_stale()
-        self._known[kind] -= 1
-        if not self._known[kind]:
-            del self._known[kind]
-            self._ended.pop(kind, None)
+        self.counts[kind][status] -= 1
+        if not any(self.counts[kind].values()):
+            del self.counts[kind]
         siblings = self._children.get(parent or "")
         if siblings is not None:
             siblings.pop(task_id, None)
             if not siblings:
                 del self._children[parent or ""]
 
-    def _count_step(self, old: TaskRecord, record: TaskRecord) -> None:
-        if old.steps is record.steps:
-            return
+    def _count_step(self, record: TaskRecord) -> None:
         last = record.last
         if last.step == "hand over":
             self.handoffs += 1
@@ -167,23 +153,6 @@ class TaskIndex:
             reason = last.reason.partition("\n")[0][:120]
             if reason in self._reasons or len(self._reasons) < _REASONS:
                 self._reasons[reason] += 1
-
-    def total_ended(self, status: TaskStatus) -> int:
-        """Return how many tasks ended so since this process follows the log."""
-        ended = sum(counts[status] for counts in self._ended.values())
-        return ended + self._uncounted[status]
-
-    def kinds(self) -> dict[str, dict[TaskStatus, int]]:
-        """Return how many tasks have each status, by kind."""
-        found = {}
-        for kind in self._known:
-            found[kind] = dict.fromkeys(TaskStatus, 0) | self._ended.get(kind, {})
-        for records in (self._running, self._escalated):
-            for record in records.values():
-                found[record.spec.kind][record.status] += 1
-        for kind, counts in found.items():
-            counts[PENDING] = self._known[kind] - sum(counts.values())
-        return found
 
     # --- tickets ----------------------------------------------------------------------
 
@@ -369,10 +338,9 @@ class TaskIndex:
     def stats(self, waiting: dict[str, int] | None = None) -> TaskStats:
         """Return counts and durations; `waiting` is why tasks are pending."""
         durations = seconds_in(self.newest_final())
-        kinds = self.kinds()
         return TaskStats(
-            by_status={str(s): n for s, n in by_status(kinds).items()},
-            by_kind=by_kind(kinds),
+            by_status={str(s): n for s, n in by_status(self.counts).items()},
+            by_kind=by_kind(self.counts),
             seconds_in={str(s): durations[s] for s in TaskStatus if s in durations},
             failure_reasons=dict(self._reasons.most_common(20)),
             ready=sum(1 for _ in self.ready()),

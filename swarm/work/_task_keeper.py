@@ -194,11 +194,11 @@ class TaskKeeper:
         index = self._manager.index
         running = seconds_in(index.newest_final()).get(TaskStatus.RUNNING)
         return {
-            "total_tasks_completed": index.total_ended(TaskStatus.COMPLETE),
-            "total_tasks_failed": index.total_ended(TaskStatus.FAILED),
+            "total_tasks_completed": index.totals[TaskStatus.COMPLETE],
+            "total_tasks_failed": index.totals[TaskStatus.FAILED],
             "total_handoffs": index.handoffs,
             "average_task_duration": None if running is None else running.mean,
-            "by_kind": by_kind(index.kinds()),
+            "by_kind": by_kind(index.counts),
             "last_updated": to_datetime(now).isoformat(),
         }
 

@@ -587,5 +587,6 @@ def stepped(
     new.claim = claim
     new.cancel = None
     new.handoff = handoff
-    new.steps = (*steps, (step, status, now, agent, attempt, reason))
+    # Its text alone: a tuple with a member of an enum is looked at by each collection.
+    new.steps = (*steps, (step, status._value_, now, agent, attempt, reason))
     return new

@@ -96,7 +96,7 @@ class Tasks(Displayable):
         self._caller = Caller(manager, identity, rights)
         self._capabilities = capabilities
         self._is_intercepted = True
-        self._selectors: dict[str, tuple[tuple[str, ...], TaskSelector]] = {}
+        self._selectors: dict[tuple[str, tuple[str, ...]], TaskSelector] = {}
 
     def __repr__(self) -> str:
         return f"<Tasks of '{self.identity.agent_id}'>"
@@ -400,16 +400,15 @@ class Tasks(Displayable):
         """
         if type(kind) is not str:
             check_text("a kind", kind)
-        known = self._selectors.get(kind)
         capabilities = () if self._capabilities is None else self._capabilities()
-        if known is not None and known[0] == capabilities:
-            return known[1]
-        identity = self.identity
-        if len(self._selectors) >= _SELECTORS:
-            self._selectors.clear()
-        addresses = addresses_of(identity.agent_id, identity.role, capabilities)
-        selector = TaskSelector(kind, addresses)
-        self._selectors[kind] = capabilities, selector
+        selector = self._selectors.get((kind, capabilities))
+        if selector is None:
+            if len(self._selectors) >= _SELECTORS:
+                self._selectors.clear()
+            me = self.identity
+            addresses = addresses_of(me.agent_id, me.role, capabilities)
+            selector = TaskSelector(kind, addresses)
+            self._selectors[kind, capabilities] = selector
         return selector
 
     # --- looking ----------------------------------------------------------------------
