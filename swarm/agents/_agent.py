@@ -128,10 +128,10 @@ class AgentTimer:
     ) -> None:
         """Be due in `delay` seconds; again every `period`, if there is one."""
         kind = type(cell.agent)
-        if not callable(method):
+        if not inspect.isfunction(method):
             raise TypeError(
-                f"a timer takes a method, as in self.every(60, {kind.__name__}.tick), "
-                f"not {shown(method)}"
+                "a timer takes a method of the class, as in "
+                f"self.every(60, {kind.__name__}.tick), not {shown(method)}"
             )
         self._call: ResolvedMethod = cell.calls.get(method) or resolve(kind, method)
         self._call.check(*arguments)

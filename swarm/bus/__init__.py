@@ -70,6 +70,8 @@ asyncio.run(main())
   own.
 - `@on(OrderPlaced)` makes a method of an agent a handler: each event is a turn of the
   agent, and an exception goes to its supervisor.
+- `ev.timestamp` is a `datetime`; `ev.at` is the same time as the log counts it, in
+  microseconds since 1970.
 - `pause`, `resume`, `cancel` and `stats` control and count each subscription. Those
   of an agent end with it, also when it is built anew.
 

@@ -5,7 +5,7 @@ from copy import deepcopy
 from typing import Any, Final, Generic, TypeVar, cast
 
 from swarm.errors import InvalidValue, SchemaVersionError
-from swarm.model import ABSENT, JSON, Path, shown
+from swarm.model import ABSENT, JSON, Path, check_whole, shown
 from swarm.ports import misfit, structuring
 
 T = TypeVar("T")
@@ -44,9 +44,16 @@ class Key(Generic[T]):
 
         Raises:
             InvalidPath: The path cannot be read.
+            TypeError: The kind is a text, or the version is not a whole number.
             ValueError: There are migrations but no version, or a step is missing.
         """
         Path.parse(path)
+        if isinstance(kind, str):
+            raise TypeError(
+                f"a key takes a type, as in Key({path!r}, int), not {kind!r}"
+            )
+        if version is not None:
+            check_whole("the version of a key", version, 0)
         self.path: str = path
         self._type = kind
         self._default = default

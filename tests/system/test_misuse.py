@@ -60,8 +60,9 @@ async def test_a_method_without_an_agent_is_no_target_of_an_ask() -> None:
 async def test_a_timer_takes_the_method_and_not_its_name() -> None:
     async with Swarm() as swarm:
         ref = await swarm.spawn(DreamReader, name="ada")
-        with pytest.raises(TypeError, match=r"takes a method, .*not 'tick'"):
-            await ref.ask(DreamReader.begin, "tick")
+        for wrong in ("tick", DreamReader().tick):
+            with pytest.raises(TypeError, match=r"self\.every\(60, DreamReader\.tick"):
+                await ref.ask(DreamReader.begin, wrong)
 
 
 @virtual

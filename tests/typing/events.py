@@ -84,6 +84,8 @@ async def check(swarm: Swarm, ref: Ref[Billing], ev: Event[OrderPlaced]) -> None
     )
     assert_type(filtered, EventStream[OrderPlaced])
     assert_type(events.subscribe("order.*"), EventStream[Any])
+    assert_type(await events.wait_for(OrderPlaced), Event[OrderPlaced])
+    assert_type(await events.wait_for("order.*", timeout=5), Event[Any])
     assert_type(events.subscribe([OrderPlaced, "task.*"]), EventStream[Any])
     assert_type(events.subscribe(where=lambda e: e.seq > 1), EventStream[Any])
     async with filtered as stream:
