@@ -99,6 +99,7 @@ from swarm.ports._system import (
     one_loop_turn,
     task_getter,
 )
+from swarm.ports._typed_call import TypedCall
 
 __all__ = [
     "HARD_DOCUMENT_BYTES",
@@ -148,6 +149,7 @@ __all__ = [
     "System",
     "Tail",
     "Timer",
+    "TypedCall",
     "UnknownEvent",
     "View",
     "Write",

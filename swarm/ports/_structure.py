@@ -22,6 +22,7 @@ def structuring() -> Any:
         converter.register_unstructure_hook(moment, moment.isoformat)
     for kind in (str, int, bool, float):
         converter.register_structure_hook(kind, _strictly)
+    converter.register_structure_hook(type(None), _nothing)
     _refuse_text_as_arrays(converter)
     return converter
 
@@ -82,6 +83,11 @@ def unstructured(value: Any) -> Any:
         raise LimitExceeded(
             "a value nests too deep to be written as JSON (Limits.depth)"
         ) from None
+
+
+def _nothing(value: Any, _: Any) -> None:
+    if value is not None:
+        raise TypeError(f"None expected, not {value!r}")
 
 
 def _strictly(value: Any, kind: Any) -> Any:

@@ -3,13 +3,13 @@
 import inspect
 import typing
 from collections.abc import Callable
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import Any, Final
 
 import orjson
 
 from swarm.agents import HOOKS
 from swarm.errors import LimitExceeded
-from swarm.ports import Codec, structuring
+from swarm.ports import Codec, TypedCall, structuring
 
 _PLAIN: Final = frozenset((type(None), str, int, float, bool))
 _MANY: Final = 1_024
@@ -25,7 +25,7 @@ class Signature:
         streams: Whether it is an async generator.
     """
 
-    __slots__ = ("_hints", "_signature", "method", "name", "streams")
+    __slots__ = ("_call", "method", "name", "streams")
 
     def __init__(self, function: Callable[..., Any]) -> None:
         """Look at a public async method of an agent's class.
@@ -45,13 +45,7 @@ class Signature:
                 f"{self.name} is not async; only async methods can be asked"
             )
         self.method: str = name
-        signature = inspect.signature(function)
-        parameters = list(signature.parameters.values())[1:]
-        self._signature = signature.replace(parameters=parameters)
-        try:
-            self._hints: dict[str, Any] = get_type_hints(function)
-        except (NameError, TypeError):  # a name that exists only for type checkers
-            self._hints = {}
+        self._call = TypedCall(function, is_method=True)
 
     def check(self, *, streams: bool) -> None:
         """Refuse a method that is of the other kind.
@@ -75,20 +69,23 @@ class Signature:
             TypeError: They do not fit the method, or one of them is no JSON value.
             LimitExceeded: They are too large.
         """
-        self._bind(args, kwargs)
-        named = self._named(args, kwargs)
         try:
-            told = [_told(value, hint) for _, value, hint in named]
-            given = told[: len(args)], dict(zip(kwargs, told[len(args) :], strict=True))
-            return codec.encode(given)
+            bound = self._call.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
+        given = tuple(bound.arguments.items())
+        try:
+            for name, value in given:
+                bound.arguments[name] = _told(value, self._call.hint(name))
+            return codec.encode((bound.args, bound.kwargs))
         except LimitExceeded as error:
             raise LimitExceeded(
                 f"the arguments of {self.name} cannot go to agent '{agent}', which "
                 f"lives in another process: {error}. {_BY_PATH}"
             ) from error
         except (TypeError, ValueError) as error:
-            for name, value, hint in named:
-                why = _refusal(value, hint, codec)
+            for name, value in given:
+                why = _refusal(value, self._call.hint(name), codec)
                 if why is not None:
                     raise TypeError(
                         f"argument {name!r} of {self.name} cannot go to agent "
@@ -104,48 +101,12 @@ class Signature:
         Raises:
             TypeError: They do not fit the method.
         """
-        given = tuple(args)
-        self._bind(given, kwargs)
-        made = []
-        for name, value, hint in self._named(given, kwargs):
-            try:
-                made.append(_made(value, hint))
-            except Exception as error:
-                raise TypeError(
-                    f"argument {name!r} of {self.name} of agent '{agent}' does not fit "
-                    f"{hint}: {error!r}"
-                ) from error
-        count = len(args)
-        return tuple(made[:count]), dict(zip(kwargs, made[count:], strict=True))
-
-    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
-            self._signature.bind(*args, **kwargs)
+            return self._call.arguments(args, kwargs)
         except TypeError as error:
-            raise TypeError(f"{self.name}: {error}") from None
-
-    def _named(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> list[tuple[str, Any, Any]]:
-        """Return name, value and annotation of each argument, in order."""
-        found: list[tuple[str, Any, Any]] = []
-        names = list(self._signature.parameters.values())
-        number = 0
-        for value in args:
-            parameter = names[number]
-            number += parameter.kind is not parameter.VAR_POSITIONAL
-            found.append((parameter.name, value, self._hint(parameter.name)))
-        rest = next((p.name for p in names if p.kind is p.VAR_KEYWORD), "")
-        for name, value in kwargs.items():
-            known = name if name in self._signature.parameters else rest
-            found.append((name, value, self._hint(known)))
-        return found
-
-    def _hint(self, name: str) -> Any:
-        hint = self._hints.get(name, Any)
-        if isinstance(hint, TypeVar) or getattr(hint, "__parameters__", None):
-            return Any  # only the instance would know
-        return hint
+            raise TypeError(
+                f"the arguments of {self.name} of agent '{agent}' do not fit: {error}"
+            ) from error
 
     # --- results ----------------------------------------------------------------------
 
@@ -179,7 +140,7 @@ class Signature:
         """
         hint = self._result_hint()
         try:
-            return _made(value, hint)
+            return value if hint is Any else structuring().structure(value, hint)
         except Exception as error:
             raise TypeError(
                 f"the result of {self.name} of agent '{agent}' does not fit {hint}: "
@@ -187,7 +148,7 @@ class Signature:
             ) from error
 
     def _result_hint(self) -> Any:
-        hint = self._hint("return")
+        hint = self._call.hint("return")
         if self.streams:
             items = typing.get_args(hint)
             hint = items[0] if items else Any
@@ -216,16 +177,6 @@ def _told(value: Any, hint: Any) -> Any:
     if type(value) in _PLAIN:
         return value
     return structuring().unstructure(value, None if hint is Any else hint)
-
-
-def _made(value: Any, hint: Any) -> Any:
-    if hint is Any:
-        return value
-    if hint is None or hint is type(None):
-        if value is not None:
-            raise TypeError(f"None expected, not {value!r}")
-        return None
-    return structuring().structure(value, hint)
 
 
 def _refusal(value: Any, hint: Any, codec: Codec) -> str | None:

@@ -9,6 +9,7 @@ import attrs
 
 from swarm.errors import NotFound
 from swarm.model import Displayable
+from swarm.ports import TypedCall
 from swarm.work._pipeline_graph import (
     StageOptions,
     StageProgress,
@@ -17,7 +18,6 @@ from swarm.work._pipeline_graph import (
     check_word,
     ordered,
 )
-from swarm.work._typed_call import TypedCall
 
 
 @attrs.frozen(eq=False, repr=False)

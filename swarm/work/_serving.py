@@ -8,9 +8,8 @@ import attrs
 
 from swarm.errors import InvalidValue
 from swarm.model import JSON, Pattern, check_seconds, check_whole, shown
-from swarm.ports import unstructured
+from swarm.ports import TypedCall, unstructured
 from swarm.work._claim import Claim
-from swarm.work._typed_call import TypedCall
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -3,9 +3,9 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import GenericAlias
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, TypeVar, get_type_hints
 
-from swarm.ports import misfit, structuring
+from swarm.ports._structure import misfit, structuring
 
 _ANYTHING: Final = (Any, object)
 
@@ -16,8 +16,8 @@ class TypedCall:
     Attributes:
         signature: The parameters.
         hints: The types that the annotations name, by parameter; `*rest: int` is a
-            tuple of them, `**rest: int` a dict. Empty where only a type checker can
-            tell.
+            tuple of them, `**rest: int` a dict. The type of the result is "return".
+            Empty where only a type checker can tell.
     """
 
     __slots__ = ("hints", "signature")
@@ -38,6 +38,12 @@ class TypedCall:
             elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 self.hints[parameter.name] = GenericAlias(dict, (str, each))
 
+    def hint(self, name: str) -> Any:
+        """Return the type of a parameter; `Any` if only the instance would know it."""
+        hint = self.hints.get(name, Any)
+        is_generic = isinstance(hint, TypeVar) or getattr(hint, "__parameters__", None)
+        return Any if is_generic else hint
+
     def arguments(
         self, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -48,7 +54,7 @@ class TypedCall:
         """
         bound = self.signature.bind(*args, **kwargs)
         for name, value in bound.arguments.items():
-            hint = self.hints.get(name, Any)
+            hint = self.hint(name)
             if hint not in _ANYTHING:
                 try:
                     bound.arguments[name] = structuring().structure(value, hint)
