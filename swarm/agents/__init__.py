@@ -126,6 +126,7 @@ from swarm.agents._group import (
 )
 from swarm.agents._host import Holdings, Host
 from swarm.agents._lifecycle import Restart, Status, Strategy
+from swarm.agents._local_ref import LocalRef, PassedRef
 from swarm.agents._mailbox import Mailbox
 from swarm.agents._protocol import HOOKS, interleave, interleaves, resolve_name
 from swarm.agents._records import (
@@ -137,7 +138,7 @@ from swarm.agents._records import (
     record_in,
     registry_path,
 )
-from swarm.agents._ref import PassedRef, Ref
+from swarm.agents._ref import Ref
 from swarm.agents._registry import AgentTable, Registry, info_of
 from swarm.agents._requests import Stream, poster
 from swarm.agents._supervisor import Supervisor
@@ -162,6 +163,7 @@ __all__ = [
     "Group",
     "Holdings",
     "Host",
+    "LocalRef",
     "Mailbox",
     "PassedRef",
     "Ref",

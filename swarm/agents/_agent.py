@@ -24,6 +24,7 @@ from typing import (
 
 from swarm.agents._cell import Cell, log
 from swarm.agents._envelope import Told, calling_turn
+from swarm.agents._local_ref import LocalRef
 from swarm.agents._protocol import ResolvedMethod, resolve
 from swarm.agents._ref import Ref
 from swarm.agents._worker import Worker
@@ -249,7 +250,7 @@ class Actor(Displayable):
     @final
     def ref(self) -> Ref[Self]:
         """A ref to this agent, to be handed to others."""
-        return Ref(_cell_of(self))
+        return LocalRef(_cell_of(self))
 
     @property
     @final

@@ -18,6 +18,7 @@ from swarm.agents._lifecycle import (
     affected,
     check_intensity,
 )
+from swarm.agents._local_ref import LocalRef
 from swarm.agents._ref import Ref
 from swarm.errors import ConfigMismatch
 from swarm.model import (
@@ -155,7 +156,7 @@ class Group:
     @property
     def members(self) -> tuple[Ref[Any], ...]:
         """The agents in it and in the groups within it."""
-        return tuple(Ref(cell) for cell in self._group.cells())
+        return tuple(LocalRef(cell) for cell in self._group.cells())
 
     async def spawn(
         self,

@@ -1,52 +1,12 @@
 """Refs: what others hold of an agent."""
 
-import asyncio
-from asyncio import get_running_loop
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
-from functools import partial
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Concatenate,
-    Generic,
-    Literal,
-    NoReturn,
-    ParamSpec,
-    TypeVar,
-    cast,
-)
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar
 
-from swarm.agents._cell import PENDING, Cell
-from swarm.agents._envelope import (
-    NEVER,
-    Asked,
-    Envelope,
-    Told,
-    asking_party,
-    calling_turn,
-)
 from swarm.agents._lifecycle import Status
-from swarm.agents._protocol import ResolvedMethod, misplaced, resolve, resolve_name
-from swarm.agents._requests import (
-    Stream,
-    call_for,
-    inherit,
-    note_late,
-    refuse,
-    too_late,
-    wait_for_room,
-)
-from swarm.errors import DeadlockError, MailboxFull
-from swarm.model import AgentIdentity, Cause, Displayable, check_timeout, with_trace
-from swarm.ports import (
-    AgentCall,
-    current_activity,
-    current_cause,
-    current_trace,
-    may_be_eager,
-    one_loop_turn,
-    run_at_once,
-)
+from swarm.agents._requests import Stream
+from swarm.model import AgentIdentity, Displayable
 
 A_co = TypeVar("A_co", covariant=True)
 P = ParamSpec("P")
@@ -54,7 +14,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Ref(Displayable, Generic[A_co]):
+class Ref(Displayable, ABC, Generic[A_co]):
     """A handle on an agent. Immutable, cheap, equal to every other ref of the agent.
 
     The ref of a singleton that processes share follows its name to wherever the agent
@@ -67,53 +27,34 @@ class Ref(Displayable, Generic[A_co]):
     been accepted; how far it came is not known.
     """
 
-    __slots__ = ("_cell", "_timeout")
-
-    def __init__(self, cell: Cell, timeout: float | None = None) -> None:
-        """Point at an agent; made by `spawn` and the registry."""
-        self._cell = cell
-        self._timeout = timeout
+    __slots__ = ()
 
     # --- identity -------------------------------------------------------------------
 
     @property
+    @abstractmethod
     def identity(self) -> AgentIdentity:
         """The agent's identity."""
-        return self._cell.identity
 
     @property
     def name(self) -> str:
         """The agent's name."""
-        return self._cell.identity.agent_id
+        return self.identity.agent_id
 
     @property
+    @abstractmethod
     def status(self) -> Status:
         """The agent's current status."""
-        cell = self._cell
-        if cell.status is Status.IDLE and cell.is_busy():
-            return Status.BUSY
-        return cell.status
 
     @property
+    @abstractmethod
     def load(self) -> int:
         """Number of requests that are queued or being handled."""
-        return self._cell.load()
 
     @property
+    @abstractmethod
     def heartbeat_age(self) -> float:
         """Seconds since the agent began a turn or called `heartbeat()`."""
-        cell = self._cell
-        return cell.host.now() - max(cell.began, cell.beat)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Ref) and other._cell is self._cell
-
-    def __hash__(self) -> int:
-        return hash(self._cell)
-
-    def __repr__(self) -> str:
-        identity = self._cell.identity
-        return f"<Ref {identity.agent_id!r} ({identity.type}) {self.status}>"
 
     def __copy__(self) -> "Ref[A_co]":
         return self  # immutable
@@ -127,19 +68,9 @@ class Ref(Displayable, Generic[A_co]):
             "swarm.agents[name]"
         )
 
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> NoReturn:
-            kind = type(self._cell.agent) if name[:1] != "_" else type(self)
-            if name[:1] != "_" and callable(getattr(kind, name, None)):
-                raise AttributeError(
-                    f"a Ref has no {name!r}; ask for it with ref.ask({kind.__name__}."
-                    f"{name}, ...) or ref.proxy.{name}(...)"
-                )
-            raise AttributeError(f"'Ref' object has no attribute {name!r}")
-
     # --- requests -------------------------------------------------------------------
 
+    @abstractmethod
     def within(self, seconds: float | None) -> "Ref[A_co]":
         """Return a ref whose requests wait at most `seconds`; None: for ever.
 
@@ -151,11 +82,8 @@ class Ref(Displayable, Generic[A_co]):
             TypeError: The time is not a number.
             ValueError: The time is negative or NaN.
         """
-        if seconds is None:
-            return Ref(self._cell, NEVER)
-        check_timeout(seconds)
-        return Ref(self._cell, float(seconds))
 
+    @abstractmethod
     async def ask(
         self,
         method: Callable[Concatenate[A_co, P], Coroutine[Any, Any, R]],
@@ -180,82 +108,8 @@ class Ref(Displayable, Generic[A_co]):
             Closed: The swarm is closed.
             Exception: What the method raised, the same object with a note of where.
         """
-        cell = self._cell
-        call = cell.calls.get(method)
-        if call is None or call.streams:
-            call = call_for(cell, method, streams=False)
-        host = cell.host
-        cause = None
-        if not host.is_direct:
-            around = None if host.interceptors is None else host.interceptors.ask
-            if isinstance(self, PassedRef):
-                cause = self.cause
-            elif around is not None:
-                asked = _call_of(cell, call, args, kwargs, "ask")
-                result: R = await around(asked, partial(_ask_on, self, method))
-                return result
-            if host.pause is not None:
-                await host.pause()
-        if not cell.accepting or get_running_loop() is not host.loop:
-            refuse(cell)
-        timeout = self._timeout
-        if timeout is None:
-            timeout = host.ask_timeout
-        now = host.now()
-        envelope = Asked(cell, call, args, kwargs, now + timeout, now)
-        if type(self) is PassedRef:  # cheaper than `isinstance`
-            self.sent(envelope)
-        turn = current_activity.get()
-        party: Hashable | None = None
-        inherits = False
-        if cause is not None:
-            envelope.cause = cause
-        elif turn is not None:
-            envelope.cause = turn.cause or current_cause()
-        if turn is not None and turn.is_turn():
-            inherits = inherit(turn, envelope)
-            party = asking_party(host, envelope)
-        elif timeout <= 0:
-            raise too_late(envelope)
-        elif host.leases or host.expected:
-            party = host.asking_task(envelope)
-        if party is not None:  # before anything is sent
-            if (
-                cell.current is None
-                and cell.mailbox is None
-                and cell.beside is None
-                and cell.open
-            ):
-                host.graph.note(party, envelope)  # an idle agent waits for nothing
-            else:
-                if may_be_eager():
-                    await one_loop_turn()
-                host.graph.enter(party, envelope)
-        reply: asyncio.Future[R] | None = None
-        try:
-            answer: R = cell.attempt(envelope)
-            if answer is not PENDING:
-                return answer
-            reply = envelope.reply
-            assert reply is not None  # attempt() made it
-            if inherits:
-                host.deadlines.inherit(envelope)
-            elif timeout != NEVER:
-                host.deadlines.add(timeout, envelope)
-            return await reply
-        except BaseException as error:
-            cell.drop(envelope)
-            if isinstance(error, asyncio.CancelledError):
-                note_late(envelope, reply)
-            if kwargs and isinstance(error, TypeError):
-                misplaced(kwargs, error)
-            reply = None  # the error keeps this frame, which must not keep the error
-            raise
-        finally:
-            envelope.reply = None
-            if party is not None:
-                host.graph.leave(party, envelope)
 
+    @abstractmethod
     async def tell(
         self,
         method: Callable[
@@ -280,34 +134,8 @@ class Ref(Displayable, Generic[A_co]):
             WrongLoop: Called from another event loop.
             Closed: The swarm is closed.
         """
-        cell = self._cell
-        call = cell.calls.get(method) or resolve(type(cell.agent), method)
-        if kwargs or len(args) not in call.shapes:
-            call.check(args, kwargs)
-        host = cell.host
-        cause = None
-        if not host.is_direct:
-            around = None if host.interceptors is None else host.interceptors.tell
-            if isinstance(self, PassedRef):
-                cause = self.cause
-            elif around is not None:
-                told = _call_of(cell, call, args, kwargs, "tell")
-                await around(told, partial(_tell_on, self, method))
-                return
-            if host.pause is not None:
-                await host.pause()
-        if not cell.accepting or get_running_loop() is not host.loop:
-            refuse(cell)
-        envelope = Told(cell, call, args, kwargs)
-        if cause is not None:
-            envelope.cause = cause
-        elif current_activity.get() is not None:
-            envelope.cause = current_cause()
-        if not cell.post(envelope):
-            if isinstance(self, PassedRef):
-                self.sent(envelope)
-            await wait_for_room(envelope, self._timeout)
 
+    @abstractmethod
     def tell_nowait(
         self,
         method: Callable[
@@ -327,34 +155,8 @@ class Ref(Displayable, Generic[A_co]):
             WrongLoop: Called from another event loop or thread.
             Closed: The swarm is closed.
         """
-        cell = self._cell
-        call = cell.calls.get(method) or resolve(type(cell.agent), method)
-        call.check(args, kwargs)
-        cell.check_loop()
-        cause = None
-        if cell.host.interceptors is not None:
-            around = cell.host.interceptors.tell
-            if isinstance(self, PassedRef):
-                cause = self.cause
-            elif around is not None:
-                told = _call_of(cell, call, args, kwargs, "tell")
-                telling = around(told, partial(_tell_on_nowait, self, method))
-                run_at_once(telling, f"tell_nowait({call.name})")
-                return
-        if not cell.accepting:
-            refuse(cell)
-        if not cell.has_room(call):
-            raise MailboxFull(
-                f"the mailbox of agent {cell} holds {cell.capacity} requests and is "
-                "full; `await tell(...)` waits for room"
-            )
-        envelope = Told(cell, call, args, kwargs)
-        if cause is not None:
-            envelope.cause = cause
-        elif current_activity.get() is not None:
-            envelope.cause = current_cause()
-        cell.post(envelope)
 
+    @abstractmethod
     def stream(
         self,
         method: Callable[Concatenate[A_co, P], AsyncIterator[T]],
@@ -367,23 +169,18 @@ class Ref(Displayable, Generic[A_co]):
         Raises:
             TypeError: No public async generator method of the agent.
         """
-        cell = self._cell
-        call = cell.calls.get(method)
-        if call is None or not call.streams:
-            call = call_for(cell, method, streams=True)
-        timeout = cell.host.ask_timeout if self._timeout is None else self._timeout
-        return Stream(cell, call, (args, kwargs), timeout)
 
     @property
+    @abstractmethod
     def proxy(self) -> A_co:
         """A stand-in whose methods ask: `await ref.proxy.research("bees")`.
 
         Only public async methods are there; async generators stream.
         """
-        return cast(A_co, _Proxy(self))
 
     # --- life -----------------------------------------------------------------------
 
+    @abstractmethod
     def pause(self) -> Awaitable[None]:
         """Have the agent take up nothing more; in force at once.
 
@@ -392,18 +189,16 @@ class Ref(Displayable, Generic[A_co]):
         Raises:
             InvalidTransition: The agent is starting, failing, stopping or gone.
         """
-        self._cell.check_loop()
-        return self._cell.supervisor.pause(self._cell)
 
+    @abstractmethod
     def resume(self) -> Awaitable[None]:
         """Have a paused agent go on; in force at once.
 
         Raises:
             InvalidTransition: The agent is starting, failing, stopping or gone.
         """
-        self._cell.check_loop()
-        return self._cell.supervisor.resume(self._cell)
 
+    @abstractmethod
     async def stop(self, timeout: float | None = None) -> None:
         """Have the agent finish what is queued, run `stopping()` and end; wait for it.
 
@@ -422,10 +217,8 @@ class Ref(Displayable, Generic[A_co]):
             Exception: What `stopping()` raised, or a told request on the way there,
                 which ends the agent on the spot; it has ended all the same.
         """
-        self._cell.check_loop()
-        check_timeout(timeout)
-        await self._cell.supervisor.stop(self._cell, timeout)
 
+    @abstractmethod
     async def ended(self) -> str:
         """Wait for the agent's end without causing it.
 
@@ -435,13 +228,8 @@ class Ref(Displayable, Generic[A_co]):
         Raises:
             DeadlockError: Called by a turn of the agent itself.
         """
-        cell = self._cell
-        cell.check_loop()
-        turn = calling_turn()
-        if turn is not None and turn.cell is cell:
-            raise DeadlockError(f"a turn of agent {cell} cannot wait for its end")
-        return await cell.supervisor.ended(cell)
 
+    @abstractmethod
     def kill(self) -> Awaitable[None]:
         """End the agent at once: its turns are cancelled, `stopping()` is not run.
 
@@ -451,91 +239,3 @@ class Ref(Displayable, Generic[A_co]):
         Raises:
             AccessDenied: The calling agent may not kill this one.
         """
-        self._cell.check_loop()
-        return self._cell.supervisor.kill(self._cell)
-
-
-class _Proxy:
-    __slots__ = ("_ref",)
-
-    def __init__(self, ref: Ref[Any]) -> None:
-        self._ref = ref
-
-    def __repr__(self) -> str:
-        return f"<proxy of {self._ref!r}>"
-
-    def __copy__(self) -> "_Proxy":
-        return self  # immutable
-
-    def __deepcopy__(self, memo: object) -> "_Proxy":
-        return self
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a proxy cannot be pickled; pass the agent's name")
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name.startswith("_"):
-            raise AttributeError(f"a proxy has no attribute {name!r}")
-        ref = self._ref
-        call = resolve_name(type(ref._cell.agent), name)  # noqa: SLF001  # our own ref
-        return partial(ref.stream if call.streams else ref.ask, call.function)
-
-
-class PassedRef(Ref[A_co]):
-    """A ref whose requests no interceptor of the caller's side sees.
-
-    Attributes:
-        cause: What the requests are consequences of; None: the running code's cause.
-        request: The last request that waits or has waited, or None.
-    """
-
-    __slots__ = ("cause", "request")
-
-    def __init__(
-        self, cell: Cell, timeout: float | None, cause: Cause | None = None
-    ) -> None:
-        """Point at an agent; made where interceptors have run, or are not to run."""
-        super().__init__(cell, timeout)
-        self.cause: Cause | None = cause
-        self.request: Envelope | None = None
-
-    def sent(self, envelope: Envelope) -> None:
-        """Take note of the request that is about to wait."""
-        self.request = envelope
-
-
-def _call_of(
-    cell: Cell,
-    call: ResolvedMethod,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    kind: Literal["ask", "tell"],
-) -> AgentCall:
-    return AgentCall(
-        agent=cell.identity,
-        method=call.name,
-        args=args,
-        kwargs=kwargs,
-        kind=kind,
-        trace=current_trace(),
-    )
-
-
-def _passed(ref: Ref[Any], call: AgentCall) -> Ref[Any]:
-    """Return a ref that sends an intercepted call, with the trace it has now."""
-    cause = None
-    if call.trace != current_trace():
-        cause = with_trace(current_cause(), call.trace)
-    return PassedRef(ref._cell, ref._timeout, cause)  # noqa: SLF001  # our own ref
-
-
-async def _ask_on(ref: Ref[Any], method: Any, call: AgentCall) -> Any:
-    return await _passed(ref, call).ask(method, *call.args, **call.kwargs)
-
-
-async def _tell_on(ref: Ref[Any], method: Any, call: AgentCall) -> None:
-    await _passed(ref, call).tell(method, *call.args, **call.kwargs)
-
-
-async def _tell_on_nowait(ref: Ref[Any], method: Any, call: AgentCall) -> None:
-    _passed(ref, call).tell_nowait(method, *call.args, **call.kwargs)

@@ -12,6 +12,7 @@ from typing import Any, Final, Never, Protocol
 from swarm.agents._agent import Actor
 from swarm.agents._cell import Cell
 from swarm.agents._lifecycle import Status, health_of
+from swarm.agents._local_ref import LocalRef
 from swarm.agents._protocol import served_kinds
 from swarm.agents._records import (
     AgentFailure,
@@ -133,7 +134,7 @@ class Registry(Displayable):
     def __iter__(self) -> Iterator[Ref[Any]]:
         """Yield a ref to every agent, oldest first."""
         for cell in tuple(self._table.cells.values()):
-            yield Ref(cell)
+            yield LocalRef(cell)
         if self.elsewhere is not None:
             yield from map(self.elsewhere.ref, self.others())
 
@@ -174,7 +175,7 @@ class Registry(Displayable):
         check_text("the name of an agent", name)
         self._check_open()
         cell = self._table.cells.get(name)
-        return self._elsewhere(name) if cell is None else Ref(cell)
+        return self._elsewhere(name) if cell is None else LocalRef(cell)
 
     def _check_open(self) -> None:
         closed = self._closed_error()
@@ -225,7 +226,7 @@ class Registry(Displayable):
         self._check_open()
         found: list[Ref[Any]] = []
         for cell in self._table.cells.values():
-            ref: Ref[Any] = Ref(cell)
+            ref: Ref[Any] = LocalRef(cell)
             identity = cell.identity
             if isinstance(type, str):
                 if identity.type != type:
@@ -325,7 +326,7 @@ def _is_of_type(record: AgentRecord, wanted: str | type | None) -> bool:
 
 def info_of(cell: Cell) -> AgentInfo:
     """Return how an agent is doing."""
-    ref: Ref[Any] = Ref(cell)
+    ref: Ref[Any] = LocalRef(cell)
     graph = cell.host.graph
     return AgentInfo(
         identity=cell.identity,

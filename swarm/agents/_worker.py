@@ -5,6 +5,14 @@ pool and gives it back when nothing is left; workers that no agent needs are *pa
 An agent whose turns leave something bound to their task keeps its worker for life, as
 does an agent with hooks: what one turn leaves open never meets another agent.
 
+References to the task tell whether something is bound to it: `getrefcount` is compared
+with its value before the turn. Whatever a turn leaves open (a task group, a scope, a
+time-out, a captured `current_task()`) refers to the task strongly, or it could not
+cancel it; asyncio's own registries refer to it weakly. A reference that binds nothing,
+such as a debugger's, costs the agent a task of its own and nothing else. The
+alternative is such a task for every agent that has ever had a turn: about as much
+memory again as the agent. `tests/agents/test_left_open.py` holds this to its word.
+
 A first step that runs elsewhere is entered as the task of a parked worker, which stays
 parked meanwhile. A cancellation that reaches the task in that step therefore cancels
 the future on which the worker is parked, and the worker finds the cancellation when it

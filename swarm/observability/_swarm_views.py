@@ -3,7 +3,7 @@
 from itertools import islice
 from typing import Any, Final
 
-from swarm.agents import Actor, AgentInfo, Cell, Ref, Registry
+from swarm.agents import Actor, AgentInfo, LocalRef, Ref, Registry
 from swarm.observability import _agent_facts, _facts
 from swarm.observability._coordination_facts import wait_graph
 from swarm.observability._coordination_views import refused_parts
@@ -142,7 +142,7 @@ def _doing(each: dict[str, Any]) -> str:
 
 def ref_panel(ref: Ref[Any]) -> Panel:
     """Return an agent by its ref."""
-    if ref._cell is None:  # noqa: SLF001  # it lives in another process
+    if not isinstance(ref, LocalRef):  # it lives in another process
         where = getattr(ref, "process", "")
         pairs = [("process", where), ("asked from here", ref.load)]
         title = f"agent '{ref.name}' ({ref.identity.type})"
@@ -198,9 +198,8 @@ def registry_panel(registry: Registry) -> Panel:
     found: list[dict[str, Any]] = []
     away: list[tuple[Any, ...]] = []
     for ref in islice(registry, 50):
-        cell: Cell | None = ref._cell  # noqa: SLF001  # draws swarm's own
-        if cell is not None:
-            found.append(_agent_facts.agent_fact(cell))
+        if isinstance(ref, LocalRef):
+            found.append(_agent_facts.agent_fact(ref._cell))  # noqa: SLF001  # draws swarm's own
         else:
             status, process = Badge(str(ref.status)), getattr(ref, "process", "")
             away.append((ref.name, ref.identity.type, status, process))

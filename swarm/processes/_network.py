@@ -9,6 +9,7 @@ from swarm.agents import (
     AgentRecord,
     AgentTable,
     Host,
+    LocalRef,
     Ref,
     record_in,
     registry_path,
@@ -88,7 +89,7 @@ class Network:
     def local(self, name: str) -> Ref[Any] | None:
         """Return the agent of this name if it lives in this process."""
         cell = self._table.cells.get(name)
-        return None if cell is None else Ref(cell)
+        return None if cell is None else LocalRef(cell)
 
 
 _MANY: Final = 4_096

@@ -60,7 +60,14 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
     - `load` counts the requests of this process only.
     """
 
-    __slots__ = ("_identity", "_moves", "_network", "_process", "_since")
+    __slots__ = (
+        "_identity",
+        "_moves",
+        "_network",
+        "_process",
+        "_since",
+        "_timeout",
+    )
 
     def __init__(
         self,
@@ -78,7 +85,6 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
             timeout: Seconds to wait; None: the default.
             moves: Whether to follow the name to wherever it lives: a singleton's.
         """
-        self._cell: Any = None
         self._timeout = timeout
         self._network = network
         self._identity = record.identity
@@ -92,11 +98,6 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
     def identity(self) -> AgentIdentity:
         """The agent's identity."""
         return self._identity
-
-    @property
-    def name(self) -> str:
-        """The agent's name."""
-        return self._identity.agent_id
 
     @property
     def process(self) -> str:
@@ -145,12 +146,6 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
         identity = self._identity
         where = f"in process {self.process}"
         return f"<Ref {identity.agent_id!r} ({identity.type}) {self.status} {where}>"
-
-    def __copy__(self) -> "RemoteRef[A_co]":
-        return self
-
-    def __deepcopy__(self, memo: object) -> "RemoteRef[A_co]":
-        return self
 
     if not TYPE_CHECKING:
 

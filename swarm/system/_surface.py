@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Never, Self, TypeVar, TypeVarTuple
 from swarm.agents import (
     Actor,
     Group,
+    LocalRef,
     Ref,
     Registry,
     Restart,
@@ -290,7 +291,7 @@ class Surface(Displayable):
             if there is not None:
                 return there
         supervisor = coordinator.supervisor
-        return Ref(await supervisor.spawn(factory, args, options, group, spawner))
+        return LocalRef(await supervisor.spawn(factory, args, options, group, spawner))
 
     def group(
         self,

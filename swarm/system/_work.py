@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from swarm.agents import Cell, Ref, Status
+from swarm.agents import Cell, LocalRef, Ref, Status
 from swarm.errors import NoSuchAgent
 from swarm.model import OWNER, AgentIdentity, Path, check_whole, repr_of
 from swarm.ports import View
@@ -86,7 +86,7 @@ def server_of(name: str, status: Status, selector: TaskSelector, free: int) -> S
 def _worker(cell: Cell) -> TaskWorker:
     return TaskWorker(
         identity=cell.identity,
-        status=str(Ref[Any](cell).status),
+        status=str(LocalRef[Any](cell).status),
         started_at=cell.started_at,
         queue=cell.load(),
         errors=cell.failures,
