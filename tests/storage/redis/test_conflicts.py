@@ -9,7 +9,9 @@ from swarm.errors import ConflictError
 from swarm.model import OWNER, Path
 from swarm.ports import Entropy, LoopClock, Plan, Write
 from swarm.storage.redis import RedisKernel
+from swarm.storage.redis._proposals import Proposal, RecordingView
 from swarm.storage.redis._reading_pace import ReadingPace
+from swarm.storage.redis._script import CONFLICT
 from tests.support.redis_server import find_server, running
 
 pytestmark = pytest.mark.skipif(
@@ -98,6 +100,44 @@ async def test_the_turn_of_a_process_that_has_died_ends(pair):
     await gone._wire.send("HSET", keys.versions, ".turn", turn)
     _, value = await quick.apply(OWNER, add_one)
     assert value == 1
+
+
+@pytest.mark.parametrize("wrong_by", [10_000_000, -10_000_000])
+async def test_a_rule_whose_time_is_wrong_runs_again_at_the_right_time(pair, wrong_by):
+    """Else it would end the leases of others early, or let its own ones live on."""
+    kernel, _ = pair
+    times: list[int] = []
+
+    def note(view) -> Plan:
+        times.append(view.now)
+        return add_one(view)
+
+    kernel.tail._offset += wrong_by
+    await kernel.apply(OWNER, note)
+    seconds, _ = await kernel._wire.send("TIME")
+    assert len(times) == 2
+    assert abs(times[0] // 1_000_000 - int(seconds)) >= 5
+    assert abs(times[1] // 1_000_000 - int(seconds)) < 5
+
+
+async def test_a_process_that_asks_for_a_turn_takes_it_from_no_other(pair):
+    quick, slow = pair
+    key, send = quick._committer._keys.versions, quick._wire.send
+    seconds, _ = await send("TIME")
+    turn = f"op-of-another {int(seconds) + 60}000000 {PATH.text}".encode()
+    await send("HSET", key, ".turn", turn)
+    view = RecordingView(slow.tail)
+    view.versions[PATH.text] = 1  # a version that it never had
+    proposal = Proposal(view, slow.tail.now())
+    status, *_ = await slow._committer.send(proposal, None, attempt=9)
+    assert (status, await send("HGET", key, ".turn")) == (CONFLICT, turn)
+    await send("HDEL", key, ".turn")
+    await slow._committer.send(proposal, None, attempt=1)
+    assert await send("HGET", key, ".turn") is None  # it does not ask at once
+    await slow._committer.send(proposal, None, attempt=9)
+    assert (await send("HGET", key, ".turn")).startswith(slow._committer._origin_bytes)
+    await slow.apply(OWNER, add_one)
+    assert await send("HGET", key, ".turn") is None
 
 
 async def test_a_reply_brings_what_its_process_has_not_read_yet(pair):

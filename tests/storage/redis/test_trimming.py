@@ -120,6 +120,18 @@ async def test_a_condition_from_before_a_trim_holds_if_the_folder_did_not_change
     await kernel.close()
 
 
+async def test_the_log_is_bounded_by_its_number_of_entries(server):
+    """The server trims blocks of a hundred entries at a time."""
+    limits = Limits(log_commits=32, held_commits=64)
+    async with (
+        Swarm("entries", server.url, config=SwarmConfig(limits=limits)) as swarm,
+        redis.asyncio.Redis.from_url(server.url) as client,
+    ):
+        for n in range(400):
+            await swarm.state.set("shared.n", n)
+        assert 64 <= await client.xlen("{swarm:entries}:log") < 264
+
+
 async def test_the_log_is_bounded_by_its_bytes(server):
     limits = Limits(log_bytes=200_000, held_bytes=200_000)
     async with (
