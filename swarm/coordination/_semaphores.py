@@ -228,7 +228,10 @@ class SemaphoreHandle(Enterable):
         terms = self._terms
         terms.core.rights.check_hold(self._identity, self._path)
         check_whole("permits", permits, 1)
-        if permits > 1 and permits > (capacity := self._state().capacity):
+        capacity = self._state().capacity if permits > 1 else 1
+        if not terms.core.is_local:  # it may have been opened anew: the rule knows
+            capacity = max(capacity, self._blank.capacity)
+        if permits > capacity:
             raise ValueError(
                 f"semaphore {self.name!r} has {capacity} permits; {permits} "
                 "could never be granted"
