@@ -113,6 +113,7 @@ class OnRedis(InMemory):
         self.url: str = request.getfixturevalue("redis_server").url
         self.name = f"test{next(self.names)}"
         self.clock = None
+        self.kernels: list[Any] = []
 
     async def make(self, limits: Limits | None) -> Kernel:
         from swarm.storage.redis import RedisKernel
@@ -121,6 +122,7 @@ class OnRedis(InMemory):
         self.limits = limits
         kernel = RedisKernel(self.url, self.name, self.clock, Entropy(), limits)
         await kernel.open()
+        self.kernels.append(kernel)
         return kernel
 
     async def another(self, kernel: Kernel) -> Kernel:
@@ -130,8 +132,17 @@ class OnRedis(InMemory):
         await asyncio.sleep(seconds)
 
     async def settle(self) -> None:
-        # Twice as long as a process in which nothing waits leaves the log unread.
-        await asyncio.sleep(0.2)
+        """Wait until each process has the whole log, and nothing is under way."""
+        known, quiet = None, 0
+        while quiet < 3:
+            await asyncio.sleep(0.003)  # longer than a commit waits for its turn
+            kernels = [each for each in self.kernels if not each._is_closed]
+            for kernel in kernels:
+                await kernel.read(lambda view: None)
+            before = known
+            known = [(k.tail.revision, k._committer.count) for k in kernels]
+            is_busy = any(k._wire._waiting or k.tail.sent for k in kernels)
+            quiet = 0 if is_busy or known != before else quiet + 1
 
 
 WORLDS = {
