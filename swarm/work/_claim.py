@@ -213,14 +213,14 @@ class Claim(HeldClaim):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> Coroutine[Any, Any, bool]:
-        if self._block is None:
+        if self.manager.interceptors is None:
             return self.leave(error)
-        return self._leave_intercepted(self._block, error)
+        return self._leave_intercepted(error)
 
-    async def _leave_intercepted(
-        self, block: InterceptedBlock, error: BaseException | None
-    ) -> bool:
-        self._block = None
+    async def _leave_intercepted(self, error: BaseException | None) -> bool:
+        block, self._block = self._block, None
+        if block is None:
+            return await self.leave(error)
         before = error
         try:
             await block.leave(error)

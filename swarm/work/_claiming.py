@@ -1,6 +1,7 @@
 """Asking for a claim: takes the next task, or waits for one."""
 
 import asyncio
+import warnings
 from collections.abc import Coroutine, Generator
 from contextlib import suppress
 from types import TracebackType
@@ -34,6 +35,7 @@ class Claiming(AsyncUse):
     __slots__ = (
         "_claim",
         "_identity",
+        "_is_used",
         "_lease",
         "_limit",
         "_manager",
@@ -60,6 +62,17 @@ class Claiming(AsyncUse):
         self._timeout = timeout
         self._limit = None if limit is None else int(limit * MICRO)
         self._claim: Claim | None = None
+        self._is_used = False
+
+    def __del__(self) -> None:
+        if not self._is_used:
+            warnings.warn(
+                f"claim({self._selector.kinds!r}) was never awaited, and has claimed "
+                "nothing: write `async with tasks.claim(...) as claim:`",
+                RuntimeWarning,
+                stacklevel=2,
+                source=self,
+            )
 
     def __repr__(self) -> str:
         return f"<claim of tasks {self._selector.kinds!r}>"
@@ -100,6 +113,7 @@ class Claiming(AsyncUse):
 
     async def acquire(self, gate: Gate | None = None) -> Claim | None:
         """Return the claim; None: the time is up, or the gate has closed."""
+        self._is_used = True
         manager, timeout = self._manager, self._timeout
         if manager.closed is not None:
             raise manager.closed
@@ -121,6 +135,7 @@ class Claiming(AsyncUse):
 
     def _claim_first(self) -> Claim | None:
         """Claim the first task that there is, of a kernel that answers at once."""
+        self._is_used = True
         manager, identity = self._manager, self._identity
         local, index = manager.local, manager.index
         assert local is not None  # callers have looked

@@ -139,7 +139,7 @@ def what_became(record: TaskRecord, now: int) -> str:
 
 def described(index: TaskIndex, now: int, waiting: Counter[str]) -> list[str]:
     """Return in words how many tasks there are, why they wait, and which run."""
-    counts = [f"{n} {status}" for status, n in by_status(index.counts).items() if n]
+    counts = [f"{n} {status}" for status, n in by_status(index.kinds()).items() if n]
     if not counts:
         return []
     lines = [f"tasks: {', '.join(counts)}"]

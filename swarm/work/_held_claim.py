@@ -84,9 +84,6 @@ class HeldClaim:
     offer: Any = None
     is_served: bool = False
     _end: str = ""  # how it has ended, in words
-    _payload: Any = ABSENT  # decoded when it is first asked for
-    _is_lent = False  # whether the body only waits for the code that works
-    _is_struck = False  # whether the body was cancelled from here
     _cancelling = 0  # how many cancellations were asked of the body before it began
 
     def __init__(
@@ -104,8 +101,11 @@ class HeldClaim:
         self._state = LIVE
         self._record = record
         self._renewed = before
+        self._payload: Any = ABSENT  # decoded when it is first asked for
         # The body is the task that is cancelled when the claim is lost.
         self._body: asyncio.Task[Any] | None = None
+        self._is_lent = False  # whether the body only waits for the code that works
+        self._is_struck = False  # whether the body was cancelled from here
         self.beats_at: int = right.since + right.lease // 3
         manager.claims[record.spec.id] = self
         if self.beats_at < manager.rings_at:

@@ -46,7 +46,6 @@ class TaskIndex:
     Attributes:
         records: Each task's newest record, by its id.
         later: The tickets of tasks that are not due yet: a heap.
-        counts: For each kind, how many tasks have each status.
         totals: How many tasks ended with each status since this follows the log.
         handoffs: How many were handed over since then.
     """
@@ -69,12 +68,13 @@ class TaskIndex:
         # The tasks that are not pending, by status and id; the newest of each last.
         self._running: dict[str, TaskRecord] = {}
         self._finished: dict[str, TaskRecord] = {}
+        self._escalated: dict[str, TaskRecord] = {}
         self._others: dict[TaskStatus, dict[str, TaskRecord]] = {
             RUNNING: self._running,
-            ESCALATED: {},
+            ESCALATED: self._escalated,
             **dict.fromkeys(FINAL, self._finished),
         }
-        self.counts: dict[str, dict[TaskStatus, int]] = {}
+        self._known: dict[str, int] = {}  # how many tasks there are of each kind
         self.totals: Counter[TaskStatus] = Counter()
         self.handoffs: int = 0
         self._reasons: Counter[str] = Counter()
@@ -96,18 +96,14 @@ class TaskIndex:
         if old is record:
             return
         records[task_id] = record
-        spec, status = record.spec, record.status
-        try:
-            counts = self.counts[spec.kind]
-        except KeyError:
-            counts = self.counts[spec.kind] = dict.fromkeys(TaskStatus, 0)
-        counts[status] += 1
+        status = record.status
         if old is None:
+            spec, known = record.spec, self._known
+            known[spec.kind] = known.get(spec.kind, 0) + 1
             if spec.parent is not None:
                 self._children.setdefault(spec.parent, {})[task_id] = None
         else:
             before = old.status
-            counts[before] -= 1
             if before is not PENDING and before is not status:
                 del self._others[before][task_id]
             if status in FINAL:
@@ -136,9 +132,9 @@ class TaskIndex:
         if status is not PENDING:
             del self._others[status][task_id]
         self._note_stale()
-        self.counts[kind][status] -= 1
-        if not any(self.counts[kind].values()):
-            del self.counts[kind]
+        self._known[kind] -= 1
+        if not self._known[kind]:
+            del self._known[kind]
         siblings = self._children.get(parent or "")
         if siblings is not None:
             siblings.pop(task_id, None)
@@ -153,6 +149,16 @@ class TaskIndex:
             reason = last.reason.partition("\n")[0][:120]
             if reason in self._reasons or len(self._reasons) < _REASONS:
                 self._reasons[reason] += 1
+
+    def kinds(self) -> dict[str, dict[TaskStatus, int]]:
+        """Return how many tasks have each status, by kind."""
+        found = {kind: dict.fromkeys(TaskStatus, 0) for kind in self._known}
+        for records in (self._running, self._escalated, self._finished):
+            for record in records.values():
+                found[record.spec.kind][record.status] += 1
+        for kind, counts in found.items():
+            counts[PENDING] = self._known[kind] - sum(counts.values())
+        return found
 
     # --- tickets ----------------------------------------------------------------------
 
@@ -338,9 +344,10 @@ class TaskIndex:
     def stats(self, waiting: dict[str, int] | None = None) -> TaskStats:
         """Return counts and durations; `waiting` is why tasks are pending."""
         durations = seconds_in(self.newest_final())
+        kinds = self.kinds()
         return TaskStats(
-            by_status={str(s): n for s, n in by_status(self.counts).items()},
-            by_kind=by_kind(self.counts),
+            by_status={str(s): n for s, n in by_status(kinds).items()},
+            by_kind=by_kind(kinds),
             seconds_in={str(s): durations[s] for s in TaskStatus if s in durations},
             failure_reasons=dict(self._reasons.most_common(20)),
             ready=sum(1 for _ in self.ready()),

@@ -198,7 +198,7 @@ class TaskKeeper:
             "total_tasks_failed": index.totals[TaskStatus.FAILED],
             "total_handoffs": index.handoffs,
             "average_task_duration": None if running is None else running.mean,
-            "by_kind": by_kind(index.counts),
+            "by_kind": by_kind(index.kinds()),
             "last_updated": to_datetime(now).isoformat(),
         }
 

@@ -61,38 +61,29 @@ class News:
         timeout: float | None = None,
     ) -> T:
         """Look until the thing is done, or time is up; return what was seen last."""
-        clock = self._tasks.clock
+        tasks, clock = self._tasks, self._tasks.clock
         end = math.inf if timeout is None else clock.monotonic() + timeout
         timer = None
         if timeout is not None:
             timer = clock.call_at(end, lambda: self.wake(key))
         try:
-            return await self._until(
-                key, look, lambda seen: is_done(seen) or clock.monotonic() >= end
-            )
-        finally:
-            if timer is not None:
-                timer.cancel()
-
-    async def _until(
-        self, key: str, look: Callable[[], Awaitable[T]], is_done: Callable[[T], bool]
-    ) -> T:
-        while self._tasks.closed is None:
-            # Before the look, so that no news is missed.
-            news = self._waiting.setdefault(key, asyncio.Event())
-            try:
+            while tasks.closed is None:
+                # Before the look, so that no news is missed.
+                news = self._waiting.setdefault(key, asyncio.Event())
                 found = await look()
-                if is_done(found):
+                if is_done(found) or clock.monotonic() >= end:
                     return found
-                self._tasks.waits += 1
-                self._tasks.tail.hurry()
+                tasks.waits += 1
+                tasks.tail.hurry()
                 try:
                     await news.wait()
                 finally:
-                    self._tasks.waits -= 1
-            finally:  # leaves nothing behind: the others, if any, look again
-                self.wake(key)
-        raise self._tasks.closed
+                    tasks.waits -= 1
+            raise tasks.closed
+        finally:
+            self.wake(key)  # leaves nothing behind: the others, if any, look again
+            if timer is not None:
+                timer.cancel()
 
     def wake(self, key: str) -> None:
         """Have those that wait for this look again."""

@@ -822,6 +822,13 @@ async def test_tasks_of_a_closed_swarm_are_not_found(kind):
             tasks.find()
 
 
+async def test_a_claim_that_is_never_awaited_is_warned_of(kind):
+    async with offices(kind) as office:
+        with pytest.warns(RuntimeWarning, match=r"claim\('a'\) was never awaited"):
+            office.tasks().claim("a")
+        assert len(office.manager.queue) == 0
+
+
 async def test_a_failed_task_is_not_tried_again_by_hand(kind):
     async with offices(kind) as office:
         tasks = office.tasks()
