@@ -340,3 +340,23 @@ def test_the_attempt_of_a_process_that_ended_is_over_before_its_lease():
     document = bench.document
     assert bench.ask(decide_orphaned, (first.id, 0.5)) is None
     assert bench.document is document
+
+
+def test_a_task_is_not_claimed_at_its_deadline_or_later():
+    for late in (0, 1):
+        bench = Bench()
+        bench.now = bench.record.deadline + late
+        assert bench.claim() is None
+        assert bench.record.status == "failed"
+    bench = Bench()
+    bench.now = bench.record.deadline - 1
+    assert bench.claim() is not None
+
+
+def test_nothing_follows_of_a_lease_or_deadline_of_a_task_that_is_gone():
+    for rule, request in (
+        (decide_overdue, ("c1", 1.0)),
+        (decide_overdue, (None, 1.0)),
+        (decide_orphaned, ("c1", 1.0)),
+    ):
+        assert rule(None, 0, request) == (KEEP, (), None)
