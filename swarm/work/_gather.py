@@ -52,37 +52,44 @@ def needed(need: "str | int", count: int) -> int:
 
 
 class Fan:
-    """Tasks that are waited for together."""
+    """Tasks that are waited for together, each from its submit on.
 
-    def __init__(self, manager: TaskManager, tasks: Sequence[Task], need: int) -> None:
-        """Wait for `need` results of these tasks."""
+    A final task may have been removed before the last one is submitted.
+    """
+
+    def __init__(self, manager: TaskManager, count: int, need: int) -> None:
+        """Wait for `need` results of `count` tasks, which are to be added."""
         self._manager = manager
-        self._tasks = tasks
+        self._count = count
         self._need = need
+        self._tasks: dict[int, Task] = {}
+        self._ends: list[Callable[[], None]] = []
         self._settled: dict[int, TaskRecord] = {}
         self._complete = 0
         self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    async def add(self, index: int, submit: Callable[[], Awaitable[Task]]) -> None:
+        """Submit a task and wait for its end."""
+        manager = self._manager
+        task = self._tasks[index] = await submit()
+        self._ends.append(manager.observe(task.id, partial(self._note, index)))
+        record = manager.index.records.get(task.id)
+        if record is None:
+            record = await manager.find(task.id)
+        self._note(index, record)
+
     async def wait(self) -> Gathered:
         """Return the results once there are enough."""
-        ends: list[Callable[[], None]] = []
-        try:
-            for index, task in enumerate(self._tasks):
-                if self._is_over():
-                    break
-                ends.append(self._manager.observe(task.id, partial(self._note, index)))
-                record = self._manager.index.records.get(task.id)
-                if record is None:
-                    record = await self._manager.find(task.id)
-                self._note(index, record)
-            if not self._is_over():
-                await self._future
-        finally:
-            for end in ends:
-                end()
+        if not self._is_over():
+            await self._future
         if self._future.done():
             self._future.result()
         return self._outcome()
+
+    def close(self) -> None:
+        """Wait for nothing more."""
+        for end in self._ends:
+            end()
 
     def _note(self, index: int, record: TaskRecord | None) -> None:
         """Take in a task's newest record; called in the middle of a commit.
@@ -106,8 +113,8 @@ class Fan:
 
         When all are needed, a failure ends nothing: the others are finished.
         """
-        count, left = len(self._tasks), len(self._tasks) - len(self._settled)
-        if self._need == count:
+        left = self._count - len(self._settled)
+        if self._need == self._count:
             return left == 0
         return self._complete >= self._need or self._complete + left < self._need
 
@@ -119,7 +126,7 @@ class Fan:
         if self._complete < self._need:
             raise GatherError(
                 f"{self._need} results are needed; {len(results)} of "
-                f"{len(self._tasks)} tasks have one, and {len(errors)} ended without: "
+                f"{self._count} tasks have one, and {len(errors)} ended without: "
                 f"{next(iter(errors.values()))}",
                 results=results,
                 errors=errors,
@@ -128,7 +135,7 @@ class Fan:
 
     async def cancel_rest(self) -> None:
         """Cancel the tasks that are not needed any more, and that one may cancel."""
-        rest = (t for i, t in enumerate(self._tasks) if i not in self._settled)
+        rest = (t for i, t in self._tasks.items() if i not in self._settled)
         await in_rounds([partial(_cancel, t) for t in rest], self._manager.local)
 
 

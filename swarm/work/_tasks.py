@@ -223,8 +223,9 @@ class Tasks(Displayable):
     ) -> Gathered:
         """Submit a task for each input, and return their results in order.
 
-        With a key or a parent, each task has a key of its own that stays taken: who
-        gathers again after a crash waits for the tasks that are there already.
+        With a key or a parent, each task has a key of its own that stays taken while
+        its record is kept (`TaskOptions.keep`): who gathers again after a crash waits
+        for the tasks that are there already.
         Cancelling the wait leaves the tasks alone.
 
         Args:
@@ -251,29 +252,30 @@ class Tasks(Displayable):
             encoded(self.manager.codec, "the payload", payload)
         if key is None and parent is not None:
             key = f"{task_id_of(parent)}/{kind}"
+        fan = Fan(self.manager, len(payloads), count)
         calls = []
         for index, payload in enumerate(payloads):
             own = None
             if key is not None:
                 own = f"{key}/{index}/{fingerprint(canonical(payload))[:12]}"
-            calls.append(
-                partial(
-                    self.submit,
-                    kind,
-                    payload,
-                    key=own,
-                    once=True,
-                    parent=parent,
-                    **options,
-                )
+            submit = partial(
+                self.submit,
+                kind,
+                payload,
+                key=own,
+                once=True,
+                parent=parent,
+                **options,
             )
-        tasks = await in_rounds(calls, self.manager.local)
-        fan = Fan(self.manager, tasks, count)
+            calls.append(partial(fan.add, index, submit))
         try:
+            await in_rounds(calls, self.manager.local)
             gathered = await fan.wait()
         except GatherError:
             await fan.cancel_rest()
             raise
+        finally:
+            fan.close()
         await fan.cancel_rest()
         return gathered
 
