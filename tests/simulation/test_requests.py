@@ -7,7 +7,7 @@ import pytest
 
 from swarm import AgentDied, AskTimeout, Closed, NoSuchAgent, Ref, Swarm
 from swarm.agents import Mailbox, Restart
-from swarm.agents import _ref as ref_module
+from swarm.agents import _local_ref as ref_module
 from swarm.agents import _requests as requests_module
 from swarm.agents._cell import Cell
 from swarm.agents._envelope import Channel
