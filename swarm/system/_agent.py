@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, cast, final
 
 from swarm.agents import Actor, refusing_assignment, surfaces_of
 from swarm.state import StateHandle
-from swarm.system._surface import AgentSurfaces, Surface
+from swarm.system._agent_surfaces import AgentSurfaces
+from swarm.system._surface import Surface
 
 if TYPE_CHECKING:  # a hello world does not load it
     from swarm.work import Checkpoints, Context, Handoffs, HasTask

@@ -20,6 +20,7 @@ from swarm.ports import (
     checked_interceptors,
 )
 from swarm.state import Policy
+from swarm.system._agent_surfaces import AgentSurfaces
 from swarm.system._attachments import Attachment, WorkAttachments
 from swarm.system._config import SwarmConfig
 from swarm.system._coordinator import Coordinator, OnFailure, Phase, log
@@ -27,7 +28,7 @@ from swarm.system._ending import Body
 from swarm.system._notebook import end_previous, note_opened
 from swarm.system._portal import Portal
 from swarm.system._storage import schedule_snapshots
-from swarm.system._surface import AgentSurfaces, Surface
+from swarm.system._surface import Surface
 from swarm.system._views import Dashboard, DashboardApp, dashboard_package
 
 if TYPE_CHECKING:

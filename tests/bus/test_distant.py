@@ -9,8 +9,8 @@ import pytest
 from swarm import Backoff, Event, Swarm, event
 from swarm.kernel import MemoryKernel
 from swarm.ports import LoopClock
+from swarm.system._agent_surfaces import AgentSurfaces
 from swarm.system._coordinator import Coordinator
-from swarm.system._surface import AgentSurfaces
 from swarm.testing import DistantKernel
 from tests.support.virtual_loop import virtual
 

@@ -26,7 +26,7 @@ from swarm.kernel import MemoryKernel
 from swarm.model import OWNER
 from swarm.ports import LoopClock
 from swarm.system import Coordinator
-from swarm.system._surface import AgentSurfaces
+from swarm.system._agent_surfaces import AgentSurfaces
 from tests.support.actors import Worker
 from tests.support.virtual_loop import run, turns, virtual
 
