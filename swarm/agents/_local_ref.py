@@ -38,9 +38,10 @@ from swarm.agents._requests import (
     wait_for_room,
 )
 from swarm.errors import DeadlockError, MailboxFull
-from swarm.model import AgentIdentity, Cause, check_timeout, with_trace
+from swarm.model import AgentIdentity, Cause, check_timeout
 from swarm.ports import (
     AgentCall,
+    cause_of,
     current_activity,
     current_cause,
     current_trace,
@@ -402,10 +403,7 @@ def _call_of(
 
 def _passed(ref: LocalRef[Any], call: AgentCall) -> Ref[Any]:
     """Return a ref that sends an intercepted call, with the trace it has now."""
-    cause = None
-    if call.trace != current_trace():
-        cause = with_trace(current_cause(), call.trace)
-    return PassedRef(ref._cell, ref._timeout, cause)  # noqa: SLF001  # our own ref
+    return PassedRef(ref._cell, ref._timeout, cause_of(call))  # noqa: SLF001  # our own ref
 
 
 async def _ask_on(ref: LocalRef[Any], method: Any, call: AgentCall) -> Any:

@@ -56,6 +56,7 @@ from swarm.ports._intercepting import (
     Around,
     InterceptedBlock,
     Interceptors,
+    cause_of,
     checked_interceptors,
     run_at_once,
 )
@@ -154,6 +155,7 @@ __all__ = [
     "View",
     "Write",
     "announcement_to_json",
+    "cause_of",
     "chain_of",
     "check_guard",
     "checked_interceptors",

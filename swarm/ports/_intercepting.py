@@ -5,7 +5,9 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from swarm.ports._interceptors import Interceptor, Proceed
+from swarm.model import Cause, with_trace
+from swarm.ports._activity import current_cause, current_trace
+from swarm.ports._interceptors import AgentCall, Interceptor, Proceed
 
 Around: TypeAlias = Callable[[Any, Proceed[Any]], Awaitable[Any]]
 """All interceptors of one operation, as one."""
@@ -22,6 +24,13 @@ _HOOKS: Final = (
     "step",
     "handoff",
 )
+
+
+def cause_of(call: AgentCall) -> Cause | None:
+    """Return the cause of a call whose trace an interceptor changed; None: none did."""
+    if call.trace == current_trace():
+        return None
+    return with_trace(current_cause(), call.trace)
 
 
 class Interceptors:

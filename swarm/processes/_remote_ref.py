@@ -24,8 +24,8 @@ from swarm.agents import (
     Stream,
 )
 from swarm.errors import AgentDied, MailboxFull, NoSuchAgent
-from swarm.model import MICRO, AgentIdentity, Cause, check_timeout, with_trace
-from swarm.ports import AgentCall, current_cause, current_trace, run_at_once
+from swarm.model import MICRO, AgentIdentity, Cause, check_timeout
+from swarm.ports import AgentCall, cause_of, current_trace, run_at_once
 from swarm.processes._calls import RemoteCall, encoded, log
 from swarm.processes._network import Network
 from swarm.processes._process_rules import GONE
@@ -245,7 +245,7 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
         told = self._call_of("tell", signature, args, kwargs)
 
         async def proceed(call: AgentCall) -> None:
-            self._tell_now(signature, _cause_of(call), call.args, dict(call.kwargs))
+            self._tell_now(signature, cause_of(call), call.args, dict(call.kwargs))
 
         run_at_once(interceptors.tell(told, proceed), f"tell_nowait({signature.name})")
 
@@ -319,7 +319,7 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
         asked = self._call_of(kind, signature, args, kwargs)
 
         async def proceed(call: AgentCall) -> Any:
-            cause = _cause_of(call)
+            cause = cause_of(call)
             return await self._result(
                 kind, signature, cause, call.args, dict(call.kwargs)
             )
@@ -471,13 +471,6 @@ class RemoteOrder(Awaitable[None]):
 
     def __await__(self) -> Generator[Any, None, None]:
         yield from asyncio.shield(self._reply).__await__()
-
-
-def _cause_of(call: AgentCall) -> Cause | None:
-    """Return the cause of an intercepted call whose trace was changed; or None."""
-    if call.trace == current_trace():
-        return None
-    return with_trace(current_cause(), call.trace)
 
 
 def _see(reply: "asyncio.Future[Any]") -> None:
