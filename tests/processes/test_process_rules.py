@@ -1,5 +1,7 @@
 """A process joins under an id of its own, stays while it is heard of, and leaves."""
 
+import attrs
+
 from swarm.agents import AgentRecord, Status
 from swarm.kernel import MemoryKernel
 from swarm.model import OWNER, TIME, AgentIdentity, AgentStopped, Path
@@ -19,6 +21,7 @@ from swarm.processes._process_rules import (
     plan_leave,
     plan_renewal,
 )
+from swarm.processes._singleton_rules import plan_claim, plan_release
 from tests.support.clock import FakeClock
 
 NEW = ProcessRecord("", "host", 7, 1_700_000_000_000_000)
@@ -124,6 +127,21 @@ def test_the_id_of_a_process_is_new_although_the_server_has_lost_all_commits():
     assert new_process_id(0, 36) == "p00010"
     assert new_process_id(0, 37) == "p00011"
     assert new_process_id(36, 37) == "p100011"
+
+
+async def test_a_singleton_s_name_is_given_back_only_by_the_process_that_has_it():
+    memory, _ = kernel()
+    one = await join(memory)
+    mine = agent("boss", one.id).record
+    later = attrs.evolve(mine, started_at=mine.started_at + 1)
+    elsewhere = attrs.evolve(mine, process="p9")
+    assert (await memory.apply(OWNER, plan_claim, mine))[1]
+    assert not (await memory.apply(OWNER, plan_claim, later))[1]
+    for other in (later, elsewhere):
+        assert await memory.apply(OWNER, plan_release, other, "failed") == (None, None)
+    commit, _ = await memory.apply(OWNER, plan_release, mine, "failed")
+    assert list(commit.events) == [AgentStopped("boss", "failed")]
+    assert (await memory.apply(OWNER, plan_claim, later))[1]
 
 
 async def test_a_rule_notices_that_another_process_has_joined():

@@ -23,7 +23,7 @@ from swarm import (
     Swarm,
     correlated,
 )
-from swarm.processes import RemoteRef
+from swarm.processes import RemoteRef, _answers
 from swarm.testing import MemoryServer, explore
 from tests.support.processes import (
     Color,
@@ -302,6 +302,22 @@ async def test_a_deadline_travels():
             await bo.within(1).ask(Shop.hang_at, "ada")
         await settle()
         assert (await ada.ask(Shop.seen))[2:] == ["begun", "cancelled"]
+
+
+@virtual
+async def test_a_process_serves_a_bounded_number_of_requests_of_others(monkeypatch):
+    """Beyond it a request is refused at once, and nothing of it is done."""
+    monkeypatch.setattr(_answers, "MOST", 3)
+    async with pair() as (_, one, two):
+        ada = await remote(one, two)
+        waiting = [asyncio.ensure_future(ada.ask(Shop.wait)) for _ in range(3)]
+        await settle()
+        for request in (ada.ask, ada.tell):
+            with pytest.raises(MailboxFull, match="3 requests of others"):
+                await request(Shop.note, "late")
+        await one.agents["ada"].ask(Shop.open)
+        await asyncio.gather(*waiting)
+        assert await ada.ask(Shop.seen) == []
 
 
 @virtual

@@ -7,8 +7,9 @@ import pytest
 
 from swarm.errors import ConflictError
 from swarm.model import OWNER, Path
-from swarm.ports import Entropy, LoopClock, Plan, Write
+from swarm.ports import Entropy, Limits, LoopClock, Plan, Write
 from swarm.storage.redis import RedisKernel
+from swarm.storage.redis._loading import load
 from swarm.storage.redis._proposals import Proposal, RecordingView
 from swarm.storage.redis._reading_pace import ReadingPace
 from swarm.storage.redis._script import CONFLICT
@@ -150,6 +151,36 @@ async def test_a_reply_brings_what_its_process_has_not_read_yet(pair):
     _, value = await late.apply(OWNER, add_one)
     assert value == 4
     assert late.tail.revision == (await quick.find(PATH)).version
+
+
+@pytest.mark.parametrize("is_trimmed", [False, True])
+async def test_what_happens_while_the_tree_is_loaded_is_loaded_too(pair, is_trimmed):
+    """Also if the log has let go of it meanwhile: then the documents are read again."""
+    busy, late = pair
+    keys, scans = late._committer._keys, 0
+    gone = [Path.parse(f"shared.gone{n}") for n in range(3)]
+    for path in gone:
+        await busy.put(OWNER, path, b"1")
+
+    async def send(*command):
+        nonlocal scans
+        reply = await late._wire.send(*command)
+        if command[0] == "HSCAN":
+            scans += 1
+            if scans == 1:
+                for path in gone:
+                    await busy.commit(OWNER, [Write(path)])
+                await busy.put(OWNER, PATH, b"7")
+                if is_trimmed:
+                    await busy._wire.send("XTRIM", keys.log, "MAXLEN", 1)
+        return reply
+
+    loaded = await load(send, keys, Limits())
+    assert scans == 1 + is_trimmed
+    assert {text: each.json for text, each in loaded.documents.items()} == {
+        PATH.text: b"7"
+    }
+    assert loaded.revision == busy.tail.revision
 
 
 async def test_the_server_keeps_few_outcomes_of_a_process(pair):
