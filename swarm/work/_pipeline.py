@@ -82,7 +82,7 @@ class Stage(StageOptions):
         found: str = getattr(self.function, "__qualname__", self.name)
         return found.rsplit("<locals>.")[-1]
 
-    @property
+    @cached_property
     def is_method(self) -> bool:
         """Whether the function is a method, to be asked of an agent."""
         return "." in self.label and not inspect.ismethod(self.function)

@@ -14,7 +14,7 @@ from swarm.work._claim import Claim, carry_out
 from swarm.work._claiming import Claiming
 from swarm.work._due import TaskSelector
 from swarm.work._pipeline import Pipeline, Stage
-from swarm.work._pipeline_graph import RunRecord, StageShape, StageTask
+from swarm.work._pipeline_graph import WHOLE, RunRecord, StageShape, StageTask
 from swarm.work._pipeline_rules import RunView
 from swarm.work._task_handle import settled
 from swarm.work._task_manager import TaskManager
@@ -179,7 +179,9 @@ class PipelineManager:
             await asyncio.wait(before)
         if not all(each.result() for each in before):
             return False
-        places = (await self.look(run.id)).progress[stage.name].places
+        places: Sequence[int | None] | None = WHOLE
+        if stage.map:
+            places = (await self.look(run.id)).progress[stage.name].places
         if places is None:  # an output before it was removed meanwhile
             return False
         left = iter(places)

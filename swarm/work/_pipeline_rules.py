@@ -278,12 +278,19 @@ def remove(view: View, run_id: str) -> Plan:
     The outcome is whether more is to go.
     """
     seen = look(view, run_id)
-    record, tasks = seen.record, seen.tasks()
+    record = seen.record
     if seen.status == "running":
         raise InvalidTransition(f"run {run_id} is running; cancel it first")
+    found = [
+        task_path(task_id)
+        for each in seen.progress.values()
+        for place in each.records
+        for task_id in record.task_ids(StageTask(each.name, place))
+    ]
     # From the last one on, so that those which are left are found.
-    doomed = [Write(task.spec.path) for task in tasks[-CHUNK:]]
-    if len(tasks) <= CHUNK:
+    there = [path for path in found if view.find(path) is not None]
+    doomed = [Write(path) for path in there[-CHUNK:]]
+    if len(there) <= CHUNK:
         return Plan([*doomed, Write(run_path(run_id))], (), False)
     end = record.cancelled or "removed"  # so nothing of it begins again meanwhile
     rest = stored(run_path(run_id), attrs.evolve(record, cancelled=end))

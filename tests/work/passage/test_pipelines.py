@@ -512,6 +512,29 @@ async def test_a_run_that_is_removed_leaves_no_tasks(kind, monkeypatch):
             await pipelines.remove("run-1")
 
 
+async def test_a_run_that_was_resumed_leaves_no_failed_tasks(kind):
+    """The tasks that were begun again have ids of their own, and go with the run."""
+    async with desks(kind) as desk:
+
+        async def fail(value):
+            raise ValueError("boom")
+
+        flow = Pipeline("f", [Stage("s", fail, map=True, max_retries=0)])
+        pipelines = desk.pipelines()
+        run = await pipelines.start(flow, [1], id="run-1")
+        for _ in range(3):
+            with pytest.raises(TaskError):
+                await run.result()
+            run = await pipelines.resume("run-1")
+        with pytest.raises(TaskError):
+            await run.result()
+        records = desk.office.manager.index.records
+        assert set(records) == {f"run-1:s:0{n}" for n in ("", "~1", "~2", "~3")}
+        await pipelines.remove("run-1")
+        await quiet()
+        assert records == {}
+
+
 async def test_the_oldest_runs_go_when_there_are_too_many(kind):
     async with desks(kind) as desk:
         desk.pipeline_manager._keep = 2
