@@ -96,9 +96,11 @@ What is asked for by an id that does not exist is `NotFound`; only `find` return
 nothing. `tasks.get` makes a handle without a look, and the handle's methods raise it.
 
 Limits: a payload is a document (1 MiB; store larger artefacts elsewhere, and pass a
-reference); an id, kind or key is a path; a record keeps the newest 64 entries of its
-history. Final tasks are removed when there are more than `TaskOptions.keep` (10,000),
-or after `TaskOptions.keep_seconds` (a day), with their steps, keys and handoffs.
+reference), and so is a partial result; an id, kind or key is a path; a name, reason or
+message has 65,536 characters at most, a name in a pipeline 64 bytes; a record keeps the
+newest 64 entries of its history. Final tasks are removed when there are more than
+`TaskOptions.keep` (10,000), or after `TaskOptions.keep_seconds` (a day), with their
+steps, keys and handoffs.
 """
 
 from swarm.work._checkpoint_rules import Checkpoint, task_series

@@ -35,7 +35,8 @@ class Claim(HeldClaim):
     exception fails the attempt; cancellation gives the task back, and the attempt does
     not count. When the claim is lost, or the task is to be cancelled, the body is
     cancelled. After a lost claim the block raises `StaleClaim`; after the cancellation
-    of the task it just ends.
+    of the task it just ends. The end of the swarm gives the task back, and leaves the
+    body alone: what that does with the claim from then on raises `Closed`.
 
     A claim is also a guard of writes: `state.set(path, value, guard=claim)`.
 

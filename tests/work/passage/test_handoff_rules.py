@@ -564,3 +564,22 @@ HandoffMachine.TestCase.settings = settings(
     max_examples=50, stateful_step_count=25, deadline=None
 )
 TestHandoffMachine = HandoffMachine.TestCase
+
+
+def test_a_handoff_says_when_it_was_decided_and_when_its_claim_ended():
+    office = Office()
+    office.submit()
+    right = office.claim("ada")
+    refused = office.offer(right, "ada", "bo")
+    refused_at = office.view.now
+    office.reject(refused, "bo")
+    record = office.handoff(refused)
+    assert (record.decided_at, record.ended_at) == (refused_at, 0)
+    taken = office.offer(right, "ada", "bo")
+    taken_at = office.view.now
+    office.accept(taken, "bo")
+    ended_at = office.view.now
+    office.settle("t-1", decide_complete, (office.right(), b"1"))
+    record = office.handoff(taken)
+    assert record.status is HandoffStatus.COMPLETED
+    assert (record.decided_at, record.ended_at) == (taken_at, ended_at)
