@@ -64,6 +64,8 @@ class LocalTree(RestorableTree):
             and the cause of its end; None: it belongs to no swarm.
     """
 
+    revision: int  # the newest; named here too for checkers of types
+
     def __init__(
         self, clock: Clock, limits: Limits | None = None, *, revision: int = 0
     ) -> None:

@@ -552,5 +552,3 @@ def test_a_summary_says_what_the_decoded_record_says(blank, count):
         assert summary.first_end() == state.first_end()
     waiting = tuple(request.id for request in state.queue)
     assert summary.waiting == waiting
-    assert summary.has_request_of("p") == bool(waiting)
-    assert not summary.has_request_of("q")
