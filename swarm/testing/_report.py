@@ -37,7 +37,7 @@ _PRIMITIVES = (
 )
 
 
-SENDING: Final = ("Ref.ask", "_wait", "wait_for_room")
+SENDING: Final = ("LocalRef.ask", "_wait", "wait_for_room")
 """Functions of swarm whose `envelope` is what a suspended task waits for."""
 
 IDLE: Final = {

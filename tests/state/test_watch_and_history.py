@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarm.errors import Closed, Compacted, InvalidPath, Lagged
+from swarm.errors import Compacted, InvalidPath, InvalidTransition, Lagged
 from swarm.kernel._follow import WOKEN
 from swarm.model import ABSENT
 from swarm.state import Policy
@@ -246,7 +246,7 @@ async def test_a_watch_ends_with_its_block_and_with_the_swarm(world):
     """G12: closed is told apart from nothing yet."""
     state = world.state
     watch = state.watch("a")
-    with pytest.raises(Closed, match="async with"):
+    with pytest.raises(InvalidTransition, match="async with"):
         await anext(watch)
     assert watch.revision == 0
     async with watch:

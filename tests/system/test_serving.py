@@ -15,7 +15,6 @@ from swarm import (
     Closed,
     Handoff,
     NoSuchAgent,
-    Ref,
     Restart,
     StaleClaim,
     Swarm,
@@ -441,13 +440,13 @@ class Taker(Agent):
         raise RuntimeError
 
 
-@pytest.mark.parametrize("how", [Ref.kill, Ref.stop])
+@pytest.mark.parametrize("how", ["kill", "stop"])
 async def test_an_agent_that_ends_gives_back_what_it_has_claimed(how):
     async with Swarm() as swarm:
         taker = await swarm.spawn(Taker)
         task = await swarm.tasks.submit("loose", max_retries=0)
         assert await taker.ask(Taker.take) == 1
-        await how(taker)
+        await getattr(taker, how)()
         assert (await task.record()).status == "pending"
         async with swarm.tasks.claim("loose", timeout=0) as claim:
             assert claim.attempt == 1
