@@ -329,9 +329,7 @@ class Core:
         It suspends only on a kernel that is a round trip away.
         """
         if self.apply_now is None:
-            return await self.kernel.apply_one(
-                author, path, rule, request, self.listener
-            )
+            return await self.kernel.apply_one(author, path, rule, request)
         return self.apply_now(author, path, rule, request, self.listener)
 
     async def commit_plan(
