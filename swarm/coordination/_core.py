@@ -258,7 +258,8 @@ class Core:
         kernel_now: Returns kernel time in microseconds.
         is_local: Whether the kernel answers at once.
         apply_now: The kernel's own `apply_one_now`, if it answers at once.
-        listener: What hears the commits of others; own ones are not for it.
+        listener: What hears the commits of others; own ones are not for it, but on a
+            distant kernel: they may be those of the process's end and new beginning.
         has_others: Whether another process was seen to hold or want something.
         origin: The process, with which the id of each request begins.
     """

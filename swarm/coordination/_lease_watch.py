@@ -45,7 +45,8 @@ class RecordWatch:
     def saw(self, document: Document, commit: Commit) -> None:
         """See a record that was not written by this manager; must not commit.
 
-        Or the log tells of it before the answer does, which has to name the tokens.
+        From a distant kernel it sees its own as well, maybe before the answer comes,
+        which names the tokens otherwise.
 
         Most commits of others change nothing for this process. It passes these by
         without decoding the record: so many processes can wait for one lock.

@@ -69,14 +69,12 @@ class Listeners:
             if None not in each:
                 self.by_document[name] = tuple(e for e in each if e is not None)
 
-    def call(
-        self, commit: Commit, *, has_events: bool, unheard: Listener | None = None
-    ) -> None:
-        """Call each listener that a commit concerns, once; but for `unheard`."""
+    def call(self, commit: Commit, *, has_events: bool) -> None:
+        """Call each listener that a commit concerns, once."""
         for listener in self.on_events if has_events else self.on_documents:
             listener(commit)
         if self.by_folder and commit.documents:
-            self.call_by_folder(commit, unheard)
+            self.call_by_folder(commit)
 
     def call_by_folder(self, commit: Commit, unheard: Listener | None = None) -> None:
         """Call each listener to a folder in which the commit has changed a document.

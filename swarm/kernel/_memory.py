@@ -83,12 +83,11 @@ class MemoryKernel(LocalTree):
         path: Path,
         rule: Callable[[Document | None, int, R], Ruling],
         request: R,
-        unheard: Callable[[Commit], None] | None = None,
     ) -> tuple[int, Any]:
         """Ask the rule of one record once and commit its ruling, as one step."""
         if self._pause is not None:
             await self._pause()
-        return self.apply_one_now(author, path, rule, request, unheard)
+        return self.apply_one_now(author, path, rule, request)
 
     async def commit(
         self,

@@ -330,16 +330,12 @@ class Kernel(Protocol):
         path: Path,
         rule: Callable[[Document | None, int, R], Ruling],
         request: R,
-        unheard: Callable[[Commit], None] | None = None,
     ) -> tuple[int, Any]:
         """Ask `rule(document, now, request)` about one record of swarm's own.
 
         Locks, semaphores and tasks are made of these: the rule gets the document at
         `path` (None: absent) and kernel time, and its ruling is committed in
         the same step. Nothing but records may stand at, above or below `path`.
-
-        `unheard` is a listener to folders that need not be called with this commit: the
-        caller's own, which knows of it when this returns.
 
         Returns:
             The revision of the commit, 0 when nothing was to be committed, and the

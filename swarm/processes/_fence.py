@@ -81,12 +81,11 @@ class FencedKernel:
         path: Path,
         rule: Callable[[Document | None, int, R], Ruling],
         request: R,
-        unheard: Callable[[Commit], None] | None = None,
     ) -> tuple[int, Any]:
         """Ask the rule of one record and commit its ruling."""
         fence = self._fence(author)
         if not fence:
-            return await self.unfenced.apply_one(author, path, rule, request, unheard)
+            return await self.unfenced.apply_one(author, path, rule, request)
         commit, outcome = await self.unfenced.apply(
             author, _plan_one, path, rule, request, conditions=fence
         )

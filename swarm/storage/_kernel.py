@@ -295,7 +295,6 @@ class JournalledKernel(MemoryKernel):
         path: Path,
         rule: Callable[[Document | None, int, R], Ruling],
         request: R,
-        unheard: Callable[[Commit], None] | None = None,  # noqa: ARG002
     ) -> tuple[int, Any]:
         """Ask the rule of one record once and commit its ruling, as one step."""
         writer = self.writer

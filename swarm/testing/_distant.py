@@ -76,12 +76,9 @@ class DistantKernel:
         path: Path,
         rule: Callable[[Document | None, int, R], Ruling],
         request: R,
-        unheard: Callable[[Commit], None] | None = None,
     ) -> tuple[int, Any]:
         """Ask the rule of one record and commit its ruling, as one step."""
-        return await self._do(
-            self._kernel.apply_one(author, path, rule, request, unheard)
-        )
+        return await self._do(self._kernel.apply_one(author, path, rule, request))
 
     async def commit(
         self,

@@ -123,40 +123,30 @@ class Committer:
         self._operations = f"{self._keys.operations}{self._origin}"
 
     async def decide(
-        self,
-        author: AgentIdentity,
-        decide: Decide,
-        unheard: Callable[[Commit], None] | None = None,
+        self, author: AgentIdentity, decide: Decide
     ) -> tuple[Commit | None, Any]:
         """Decide on the replica and commit, again after each conflict.
-
-        `unheard` is a listener that hears of the commit only if the log tells of it
-        before the reply does.
 
         Raises:
             Contention: It met conflicts for ten seconds, in ten attempts or more.
             OutcomeUnknown: The connection was lost for too long.
             Exception: What `decide` raised on the newest state.
         """
-        found = await self._attempt(author, decide, 0, unheard)
+        found = await self._attempt(author, decide, 0)
         if found is not None:
             return found
         end = self._clock.monotonic() + _LONGEST
         async with self._retries:
             attempt = 1
             while self._clock.monotonic() < end or attempt < _LEAST:
-                found = await self._attempt(author, decide, attempt, unheard)
+                found = await self._attempt(author, decide, attempt)
                 if found is not None:
                     return found
                 attempt += 1
         raise Contention(f"a commit lost to other processes {attempt} times in a row")
 
     async def _attempt(
-        self,
-        author: AgentIdentity,
-        decide: Decide,
-        attempt: int,
-        unheard: Callable[[Commit], None] | None,
+        self, author: AgentIdentity, decide: Decide, attempt: int
     ) -> tuple[Commit | None, Any] | None:
         """Decide and commit once; return None after a conflict, once that is known."""
         replica = self._replica
@@ -189,7 +179,7 @@ class Committer:
             if cause is not None and not cause.root:
                 cause.root = revision
             if before == replica.revision:
-                replica.take(commit, unheard)
+                replica.take(commit)
             else:
                 try:
                     await replica.reach(revision)

@@ -241,7 +241,6 @@ class RedisKernel:
         path: Path,
         rule: Callable[[Document | None, int, R], Ruling],
         request: R,
-        unheard: Callable[[Commit], None] | None = None,
     ) -> tuple[int, Any]:
         """Ask the rule of one record and commit its ruling, as one step."""
         tail, text = self.tail, path.text
@@ -259,7 +258,7 @@ class RedisKernel:
 
         if not self._is_ready():
             await self._make_ready()
-        commit, outcome = await self._committer.decide(author, decide, unheard)
+        commit, outcome = await self._committer.decide(author, decide)
         return (0 if commit is None else commit.revision), outcome
 
     async def commit(

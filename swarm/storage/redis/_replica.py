@@ -154,13 +154,8 @@ class Replica(LocalTree):
                 number_commit(commit, revision)
             self.take(commit)
 
-    def take(
-        self, commit: Commit, unheard: Callable[[Commit], None] | None = None
-    ) -> None:
-        """Apply the next commit of the log, and tell listeners, readers and waiters.
-
-        `unheard` is a listener to folders that is not told.
-        """
+    def take(self, commit: Commit) -> None:
+        """Apply the next commit of the log, and tell listeners, readers and waiters."""
         if commit.revision <= self.revision:
             return
         self.replay_now(commit)
@@ -174,7 +169,7 @@ class Replica(LocalTree):
             followers.wake()
         if self._watchers.count:
             followers.route(documents)
-        self._listeners.call(commit, has_events=commit.has_events, unheard=unheard)
+        self._listeners.call(commit, has_events=commit.has_events)
         if self._waiting:
             self._wake()
 

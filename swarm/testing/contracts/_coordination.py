@@ -352,8 +352,8 @@ class CoordinationContract(ContractBase):
             holder = start(body())
             await self.settle()
             waiter = start(other.want("exclusive"))
-            for _ in range(12):
-                await self.wait(1)
+            for _ in range(24):  # some steps within each third of its time to live
+                await self.wait(0.5)
             assert not waiter.done()
             go.set()
             await holder

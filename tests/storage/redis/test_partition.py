@@ -141,6 +141,7 @@ def test_a_process_that_is_cut_off_stops_in_time_and_comes_back_clean(
         holder.wait(timeout=60)
     finally:
         holder.kill()
+        holder.wait()
         reading.join()
         assert holder.stdout is not None
         holder.stdout.close()
