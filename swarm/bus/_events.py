@@ -22,7 +22,7 @@ from swarm.bus._records import (
 )
 from swarm.bus._start import HandlerStart, forget
 from swarm.bus._streams import EventStream
-from swarm.errors import WaitTimeout
+from swarm.errors import Closed, WaitTimeout
 from swarm.model import (
     OWNER,
     AgentIdentity,
@@ -197,7 +197,8 @@ class Events(Publishing, Displayable):
             ValueError: The pattern or timeout has no meaning, or `since` is still to
                 come.
             Compacted: History no longer reaches back to `since`.
-            Closed: The swarm was closed, or the agent that waits has ended.
+            Closed: The swarm was closed, the agent that waits has ended, or somebody
+                cancelled its stream in `subscriptions()`.
         """
         check_timeout(timeout)
         stream = self.subscribe(
@@ -210,14 +211,22 @@ class Events(Publishing, Displayable):
             overflow="drop-newest",
             since=since,
         )
-        clock, timer = self._bus.host.clock, None
+        clock, timer, is_late = self._bus.host.clock, None, False
+
+        def give_up() -> None:
+            nonlocal is_late
+            is_late = True
+            stream.cancel()
+
         async with stream:
             if timeout is not None:
-                timer = clock.call_at(clock.monotonic() + timeout, stream.cancel)
+                timer = clock.call_at(clock.monotonic() + timeout, give_up)
             try:
                 return await anext(stream)
             except StopAsyncIteration:
                 self._check()
+                if not is_late:
+                    raise Closed(f"the wait for {stream.pattern} was ended") from None
                 raise WaitTimeout(
                     f"no event of {stream.pattern} came within {timeout:g} s"
                 ) from None

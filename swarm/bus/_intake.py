@@ -1,4 +1,4 @@
-"""How events come to a handler that retries, batches, shares or remembers."""
+"""The way of events to a handler that retries, batches, shares or remembers."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence

@@ -6,7 +6,7 @@ from typing import Final
 from swarm.errors import InvalidValue, LimitExceeded
 
 _FIRST: Final = 3
-"""How many errors of a group are told."""
+"""Maximum number of errors of a group that are told."""
 
 _SHOWN = reprlib.Repr()
 _SHOWN.maxlevel = 4

@@ -38,7 +38,7 @@ _OWN_MAKING: Final = (
 
 
 class PayloadShape:
-    """How payloads of one class are checked and copied.
+    """The check and the copy of the payloads of one class.
 
     Attributes:
         can_change: Whether a field is a list or dict.
@@ -128,7 +128,7 @@ def _copied(value: Any) -> Any:
 
 @attrs.frozen
 class _Form:
-    """What an annotation says.
+    """The meaning of an annotation.
 
     Attributes:
         fits: Whether a value is of this form.

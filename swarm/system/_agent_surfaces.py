@@ -1,4 +1,4 @@
-"""What one agent holds of the swarm."""
+"""The parts of the swarm that one agent holds."""
 
 from functools import cached_property
 from typing import TYPE_CHECKING

@@ -172,12 +172,12 @@ class StageProgress:
 
     @property
     def tasks(self) -> int:
-        """How many tasks it has so far."""
+        """The number of tasks it has so far."""
         return len(self.records)
 
     @property
     def of(self) -> int | None:
-        """How many tasks it will have; None while that is not known."""
+        """The number of tasks it will have; None while that is not known."""
         return None if self.places is None else len(self.places)
 
     @property
@@ -196,7 +196,7 @@ class StageProgress:
 
     @property
     def error(self) -> str:
-        """What it failed with, or ""."""
+        """The error it failed with, or ""."""
         failed = [t for t in self.records.values() if t.status is TaskStatus.FAILED]
         errors = [error for task in failed for error in task.errors()[-1:]]
         return errors[0] if errors else ""

@@ -1,105 +1,98 @@
-"""One event that is waited for."""
+"""`events.wait_for`: one event, and each other end of the wait."""
 
 import asyncio
 
 import pytest
 
-from swarm import (
-    Agent,
-    Closed,
-    Event,
-    Swarm,
-    WaitTimeout,
-    event,
-)
-from tests.support.virtual_loop import turns, virtual
+from swarm import Agent, Swarm, event
+from swarm.errors import AgentDied, Closed, WaitTimeout
+from tests.support.virtual_loop import virtual
 
 
-@event("waitfor.made")
-class OrderMade:
-    number: int
-
-
-@event("waitfor.paid")
-class OrderPaid:
-    number: int
+@event("waited.for")
+class Sent:
+    number: int = 0
 
 
 class Waiter(Agent):
-    async def wait(self) -> int:
-        found = await self.swarm.events.wait_for(OrderMade, source="ada")
-        return found.payload.number
+    async def get(self) -> int:
+        return (await self.swarm.events.wait_for(Sent)).payload.number
 
-    async def make(self, number: int) -> None:
-        await self.swarm.events.publish(OrderMade(number))
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 @virtual
-async def test_the_first_event_that_matches_ends_the_wait() -> None:
+async def test_the_first_event_that_matches_is_returned():
     async with Swarm() as swarm:
-        events, before = swarm.events, len(list(swarm._coordinator.bus))
         waiting = asyncio.ensure_future(
-            events.wait_for(OrderMade, where=lambda ev: ev.payload.number > 1)
+            swarm.events.wait_for(Sent, where=lambda e: e.payload.number == 2)
         )
-        await turns()
-        for number in (1, 2, 3):
-            await events.publish(OrderMade(number))
-            await events.publish(OrderPaid(number))
-        found: Event[OrderMade] = await waiting
-        assert found.payload.number == 2
-        assert len(list(swarm._coordinator.bus)) == before
+        await asyncio.sleep(1)
+        for number in (1, 2, 2):
+            await swarm.events.publish(Sent(number))
+        assert (await waiting).payload.number == 2
+        assert swarm.events.subscriptions() == []
 
 
 @virtual
-async def test_an_event_since_a_revision_is_not_missed() -> None:
+async def test_a_wait_ends_in_time():
     async with Swarm() as swarm:
-        events = swarm.events
-        await events.publish(OrderMade(1))
-        before = await swarm.state.revision()
-        await events.publish(OrderMade(2))
-        await events.publish(OrderMade(3))
-        found = await events.wait_for("waitfor.*", since=before, timeout=0)
-        assert found.payload == OrderMade(2)
-        with pytest.raises(ValueError, match="still to come"):
-            await events.wait_for(OrderMade, since=before + 100)
+        begun = now()
+        with pytest.raises(WaitTimeout, match="within 3 s"):
+            await swarm.events.wait_for(Sent, timeout=3)
+        assert now() - begun == 3
+        assert swarm.events.subscriptions() == []
 
 
 @virtual
-async def test_a_wait_for_an_event_ends_in_time_and_with_the_swarm() -> None:
+async def test_a_wait_without_time_looks_at_history_alone():
     async with Swarm() as swarm:
-        events = swarm.events
-        for seconds in (0, 5):
-            start = asyncio.get_running_loop().time()
-            with pytest.raises(
-                WaitTimeout, match=rf"no event of OrderMade came within {seconds} s"
-            ):
-                await events.wait_for(OrderMade, timeout=seconds)
-            assert asyncio.get_running_loop().time() - start == seconds
-        with pytest.raises(ValueError, match="0 seconds or more"):
-            await events.wait_for(OrderMade, timeout=-1)
-        with pytest.raises(TypeError, match="number of seconds"):
-            await events.wait_for(OrderMade, timeout="5")  # type: ignore[arg-type]  # the point of the test
-        before = len(list(swarm._coordinator.bus))
-        waiting = asyncio.ensure_future(events.wait_for(OrderMade))
-        cancelled = asyncio.ensure_future(events.wait_for(OrderMade))
-        await turns()
-        cancelled.cancel()
-        await turns()
-        assert len(list(swarm._coordinator.bus)) == before + 1
+        await swarm.events.publish(Sent(1))
+        found = await swarm.events.wait_for(Sent, since=0, timeout=0)
+        assert found.payload.number == 1
+        with pytest.raises(WaitTimeout):
+            await swarm.events.wait_for(Sent, timeout=0)
+
+
+@pytest.mark.parametrize("timeout", [None, 5])
+@virtual
+async def test_a_wait_whose_stream_is_cancelled_is_no_time_out(timeout):
+    """It said that the time was over, or failed to say so."""
+    async with Swarm() as swarm:
+        waiting = asyncio.ensure_future(swarm.events.wait_for(Sent, timeout=timeout))
+        await asyncio.sleep(1)
+        (stream,) = swarm.events.subscriptions()
+        stream.cancel()
+        with pytest.raises(Closed, match="was ended"):
+            await waiting
+
+
+@virtual
+async def test_a_wait_ends_with_the_swarm_and_with_its_agent():
+    swarm = await Swarm.open("ending")
+    waiting = asyncio.ensure_future(swarm.events.wait_for(Sent, timeout=100))
+    ada = await swarm.spawn(Waiter, name="ada")
+    asking = asyncio.ensure_future(ada.ask(Waiter.get))
+    await asyncio.sleep(1)
+    await ada.kill()
+    with pytest.raises(AgentDied):
+        await asking
+    assert len(swarm.events.subscriptions()) == 1
+    await swarm.close()
     with pytest.raises(Closed):
         await waiting
-    with pytest.raises(Closed):
-        await events.wait_for(OrderMade)
 
 
 @virtual
-async def test_an_agent_waits_for_an_event_of_another_agent() -> None:
+async def test_a_cancelled_wait_leaves_nothing_behind():
     async with Swarm() as swarm:
-        ada = await swarm.spawn(Waiter, name="ada")
-        bo = await swarm.spawn(Waiter, name="bo")
-        waiting = asyncio.ensure_future(bo.ask(Waiter.wait))
-        await turns()
-        await bo.tell(Waiter.make, 1)  # bo is in the middle of a turn
-        await swarm.events.publish(OrderMade(2))
-        await ada.ask(Waiter.make, 3)
-        assert await waiting == 3
+        for turns in range(6):
+            waiting = asyncio.ensure_future(swarm.events.wait_for(Sent, timeout=9))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            assert swarm.events.subscriptions() == []

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 Part = bytes | str | int
 
 FORMAT: Final = 1
-"""How documents, versions and log entries are written; a newer swarm may count on."""
+"""Version of the form of documents, versions and log entries in the keys."""
 
 CONFLICT: Final = 0
 DONE: Final = 1
