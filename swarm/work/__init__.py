@@ -83,14 +83,7 @@ if await offer.outcome() == "accepted":
 await self.checkpoints.save({"step": 3}, "after outline", task=claim)
 ```
 
-A pipeline is a graph of stages. Every stage is a task, or one task for each item of a
-list, so it is retried, rescued and cancelled as tasks are; its output never changes.
-
-```python
-flow = Pipeline("content", [Stage("research", find), Stage("write", write)])
-run = await swarm.pipelines.start(flow, "bees", id="content-1")
-print(await run.result())
-```
+A pipeline is a graph of stages, each of them a task; see `swarm.work.pipelines`.
 
 What is asked for by an id that does not exist is `NotFound`; only `find` returns
 nothing. `tasks.get` makes a handle without a look, and the handle's methods raise it.
@@ -115,13 +108,6 @@ from swarm.work._handoff_manager import HandoffManager
 from swarm.work._handoff_record import HandoffRecord, HandoffStatus, load_handoff
 from swarm.work._handoffs import Handoff, Handoffs
 from swarm.work._health import Server
-from swarm.work._pipeline import Pipeline, Stage
-from swarm.work._pipeline_graph import StageProgress
-from swarm.work._pipeline_manager import PipelineManager, StageRunner
-from swarm.work._pipeline_rules import RunView
-from swarm.work._pipeline_rules import look as read_run
-from swarm.work._pipeline_rules import runs as read_runs
-from swarm.work._pipelines import PipelineRun, Pipelines
 from swarm.work._schedule_rules import TaskSchedule
 from swarm.work._schedules import Schedules
 from swarm.work._serving import Binding, ServeOptions, as_json, served, serves
@@ -141,6 +127,18 @@ from swarm.work._task_record import load as load_task
 from swarm.work._task_rules import TABLE as TRANSITIONS
 from swarm.work._task_stats import Duration, TaskStats
 from swarm.work._tasks import Tasks
+from swarm.work.pipelines import (
+    Pipeline,
+    PipelineManager,
+    PipelineRun,
+    Pipelines,
+    RunView,
+    Stage,
+    StageProgress,
+    StageRunner,
+    read_run,
+    read_runs,
+)
 
 __all__ = [
     "CONTEXT_LIMIT",

@@ -16,11 +16,11 @@ from swarm.model import JSON, OWNER, AgentIdentity, Path
 from swarm.ports import View
 from swarm.work import _checkpoint_rules as checkpoints
 from swarm.work._handoff_record import handoff_path, load_handoff
-from swarm.work._pipeline_rules import look, run_path
 from swarm.work._steps import STEPS
 from swarm.work._task_handle import Caller
 from swarm.work._task_record import TaskRecord, task_path
 from swarm.work._task_rules import require
+from swarm.work.pipelines import read_run, run_path
 
 Reader: TypeAlias = Callable[[Path], bool]
 """Whether a place may be read."""
@@ -149,7 +149,7 @@ def _done(view: View, task: TaskRecord, may_read: Reader) -> Iterator[str]:
         yield f"{latest}: {_json(latest.state)}"
     run_id = orjson.loads(task.spec.metadata).get("pipeline")
     if isinstance(run_id, str) and view.find(run_path(run_id)) is not None:
-        for stage in look(view, run_id).progress.values():
+        for stage in read_run(view, run_id).progress.values():
             if stage.status == "completed":
                 yield f"stage {stage.name}: {_json(stage.output)}"
 

@@ -11,9 +11,9 @@ from swarm.testing.contracts._work import register
 from swarm.work._checkpoints import Checkpoints
 from swarm.work._handoff_manager import HandoffManager
 from swarm.work._handoffs import Handoffs
-from swarm.work._pipeline_manager import PipelineManager
-from swarm.work._pipelines import Pipelines
 from swarm.work._task_handle import Caller
+from swarm.work.pipelines._manager import PipelineManager
+from swarm.work.pipelines._runs import Pipelines
 from tests.support.work import ADA, BO, KERNELS, Office, offices, quiet
 
 __all__ = ["ADA", "BO", "CY", "KERNELS", "Desk", "desks", "only", "quiet"]

@@ -3,7 +3,7 @@
 import pytest
 
 from swarm.errors import ConflictError, SwarmError
-from swarm.work._pipeline import Pipeline, Stage
+from swarm.work.pipelines._definition import Pipeline, Stage
 from tests.work.passage.desks import ADA, BO, KERNELS, desks, quiet
 from tests.work.test_claim_sweep import cancelled_after
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from swarm.errors import InvalidTransition, NotFound
 from swarm.model import to_datetime
-from swarm.work import _pipeline_rules as rules
-from swarm.work._pipeline import Pipeline, Stage, draw_mermaid, draw_text
-from swarm.work._pipeline_graph import (
+from swarm.work._task_record import RecordEntry, TaskRecord, TaskSpec, TaskStatus
+from swarm.work.pipelines import _rules as rules
+from swarm.work.pipelines._definition import Pipeline, Stage, draw_mermaid, draw_text
+from swarm.work.pipelines._graph import (
     MAPPED,
     RunRecord,
     StageShape,
@@ -23,7 +24,6 @@ from swarm.work._pipeline_graph import (
     run_output,
     run_status,
 )
-from swarm.work._task_record import RecordEntry, TaskRecord, TaskSpec, TaskStatus
 from tests.work.passage.views import ADA, DictView
 
 

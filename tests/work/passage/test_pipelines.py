@@ -17,9 +17,9 @@ from swarm.errors import (
 )
 from swarm.model import Backoff
 from swarm.work import TaskStatus
-from swarm.work import _pipeline_rules as rules
-from swarm.work._pipeline import Pipeline, Stage
 from swarm.work._task_record import NEVER
+from swarm.work.pipelines import _rules as rules
+from swarm.work.pipelines._definition import Pipeline, Stage
 from tests.work.passage.desks import ADA, BO, KERNELS, desks, quiet
 
 pytestmark = pytest.mark.parametrize("kind", KERNELS)
@@ -498,7 +498,7 @@ async def test_a_run_belongs_to_the_agent_that_started_it(kind):
 
 
 async def test_a_run_that_is_removed_leaves_no_tasks(kind, monkeypatch):
-    monkeypatch.setattr("swarm.work._pipeline_rules.CHUNK", 5)
+    monkeypatch.setattr("swarm.work.pipelines._rules.CHUNK", 5)
     async with desks(kind) as desk:
         flow = Pipeline("f", [Stage("d", double, map=True, concurrency=50)])
         pipelines = desk.pipelines()

@@ -18,9 +18,9 @@ from swarm.testing import Faults, Sim
 from swarm.work import Claim, Handoff, Pipeline, PipelineManager, Pipelines, Stage
 from swarm.work import _checkpoint_rules as checkpoint_rules
 from swarm.work import _handoff_rules as handoff_rules
-from swarm.work import _pipeline_rules as pipeline_rules
-from swarm.work._pipeline_graph import StageTask
 from swarm.work._task_record import NEVER
+from swarm.work.pipelines import _rules as pipeline_rules
+from swarm.work.pipelines._graph import StageTask
 from tests.simulation.oracle import breaks, holds, nothing_left, quietly
 from tests.support.work import Office
 from tests.work.passage.desks import ADA, BO, Desk

@@ -7,8 +7,8 @@ import orjson
 
 from swarm.model import Commit
 from swarm.work._handoff_record import HandoffRecord, HandoffStatus, load_handoff
-from swarm.work._pipeline_rules import look
 from swarm.work._task_record import FINAL, TaskRecord, load
+from swarm.work.pipelines._rules import look
 
 
 class Watch:

@@ -10,7 +10,7 @@ import attrs
 from swarm.errors import NotFound
 from swarm.model import Displayable
 from swarm.ports import TypedCall
-from swarm.work._pipeline_graph import (
+from swarm.work.pipelines._graph import (
     StageOptions,
     StageProgress,
     StageShape,

@@ -17,17 +17,6 @@ from swarm.errors import ConfigMismatch, InvalidTransition, NotFound
 from swarm.model import JSON, MICRO, Document, Path, TaskCreated, canonical, kept_json
 from swarm.ports import Plan, View, Write
 from swarm.work._handoff_rules import decide_with_handoff
-from swarm.work._pipeline_graph import (
-    LONGEST_WORD,
-    MAPPED,
-    RunRecord,
-    RunStatus,
-    StageProgress,
-    StageShape,
-    StageTask,
-    derive,
-    run_status,
-)
 from swarm.work._stored import loaded, stored
 from swarm.work._task_record import (
     TaskRecord,
@@ -38,6 +27,17 @@ from swarm.work._task_record import (
     task_path,
 )
 from swarm.work._task_rules import decide_cancel
+from swarm.work.pipelines._graph import (
+    LONGEST_WORD,
+    MAPPED,
+    RunRecord,
+    RunStatus,
+    StageProgress,
+    StageShape,
+    StageTask,
+    derive,
+    run_status,
+)
 
 PIPELINES: Final = Path.of("pipelines")
 

@@ -13,12 +13,12 @@ from swarm.model import (
     check_whole,
 )
 from swarm.ports import unstructured
-from swarm.work import _pipeline_rules as rules
-from swarm.work._pipeline import Pipeline, draw_mermaid, draw_text
-from swarm.work._pipeline_graph import RunRecord, RunStatus, StageProgress, run_output
-from swarm.work._pipeline_manager import PipelineManager
-from swarm.work._pipeline_rules import RunView
 from swarm.work._task_handle import Caller
+from swarm.work.pipelines import _rules as rules
+from swarm.work.pipelines._definition import Pipeline, draw_mermaid, draw_text
+from swarm.work.pipelines._graph import RunRecord, RunStatus, StageProgress, run_output
+from swarm.work.pipelines._manager import PipelineManager
+from swarm.work.pipelines._rules import RunView
 
 
 class PipelineRun(Displayable):

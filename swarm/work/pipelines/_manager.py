@@ -9,17 +9,17 @@ import orjson
 from swarm.errors import Closed, Contention, NotFound, SwarmError
 from swarm.model import JSON, OWNER, AgentIdentity, Commit, check_text
 from swarm.ports import Tail, unstructured
-from swarm.work import _pipeline_rules as rules
 from swarm.work._claim import Claim, carry_out
 from swarm.work._claiming import Claiming
 from swarm.work._due import TaskSelector
-from swarm.work._pipeline import Pipeline, Stage
-from swarm.work._pipeline_graph import WHOLE, RunRecord, StageShape, StageTask
-from swarm.work._pipeline_rules import RunView
 from swarm.work._task_handle import settled
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import ANYBODY, SETTLED, TaskRecord
 from swarm.work._waiting import News
+from swarm.work.pipelines import _rules as rules
+from swarm.work.pipelines._definition import Pipeline, Stage
+from swarm.work.pipelines._graph import WHOLE, RunRecord, StageShape, StageTask
+from swarm.work.pipelines._rules import RunView
 
 LEASE: Final = 30.0
 """Seconds for which a stage's claim lasts without renewal."""
