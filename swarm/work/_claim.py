@@ -117,9 +117,10 @@ class Claim(HeldClaim):
         between the function's outside effect and the commit, the function runs again:
         inside it, `idempotency_key()` names the step for the outside service.
 
-        Steps of one task may run at the same time. One that is running already is
-        waited for. A function that raises or is cancelled has recorded nothing; once
-        it has returned, its result is recorded though the step is cancelled.
+        Steps of one task may run at the same time, each under a name of its own: one
+        that is running is not asked for again. A function that raises or is cancelled
+        has recorded nothing; once it has returned, its result is recorded though the
+        step is cancelled.
 
         Args:
             name: The step's name, unique within the task.
@@ -129,8 +130,8 @@ class Claim(HeldClaim):
 
         Raises:
             StepMismatch: The step was recorded with other arguments.
-            DeadlockError: The function of the step, or a task that it started, asks
-                for the step itself, directly or through other steps.
+            InvalidTransition: The step is running: its function, or concurrent code,
+                asks for it again.
             InvalidValue: An argument or the result is not a JSON value.
             Exception: What the function raised.
         """

@@ -1,6 +1,5 @@
 """Durable steps: parts of a task that run once, whatever happens to its workers."""
 
-import asyncio
 import hashlib
 import inspect
 from collections.abc import Callable, Sequence
@@ -10,7 +9,7 @@ from typing import Any, Final
 import attrs
 import orjson
 
-from swarm.errors import DeadlockError, StaleClaim, StepMismatch
+from swarm.errors import InvalidTransition, StaleClaim, StepMismatch
 from swarm.model import Path, canonical, check_text, kept_json
 from swarm.ports import (
     HARD_DOCUMENT_BYTES,
@@ -43,19 +42,12 @@ class StepScope:
         name: Its name.
         writes: More documents to write in the commit that records it.
         conditions: More conditions of that commit.
-        awaits: The steps that its function waits for.
-        waiting: Done when the step has ended; None while no code waits for that.
     """
 
     claim: HeldClaim
     name: str
     writes: Sequence[Write] = ()
     conditions: Sequence[Condition] = ()
-    awaits: "list[StepScope]" = attrs.field(factory=list)
-    waiting: asyncio.Future[None] | None = None
-
-    def __str__(self) -> str:
-        return f"step {self.name!r} of task {self.claim.task_id}"
 
     @property
     def key(self) -> str:
@@ -65,43 +57,6 @@ class StepScope:
 
 current_step: ContextVar[StepScope | None] = ContextVar("swarm_step", default=None)
 """The durable step whose function is running, or None."""
-
-
-def _way(start: StepScope, end: StepScope) -> list[str] | None:
-    """Return by which waits one step waits for another; None: it does not.
-
-    The steps of a task wait for each other along `awaits`: a step that another one runs
-    inside its function, and a step that is running and is asked for once more.
-    """
-    if start is end:
-        return []
-    for each in start.awaits:
-        way = _way(each, end)
-        if way is not None:
-            return [f"{start} waits for {each}", *way]
-    return None
-
-
-async def _end_of(wanted: StepScope) -> None:
-    """Wait until a running step has ended.
-
-    Raises:
-        DeadlockError: That step waits for the step in which this is asked.
-        Exception: What that step raised.
-    """
-    scope = current_step.get()
-    cycle = None if scope is None else _way(wanted, scope)
-    if cycle is not None:
-        raise DeadlockError(cycle=[f"{scope} waits for {wanted}", *cycle])
-    if wanted.waiting is None:
-        wanted.waiting = asyncio.get_running_loop().create_future()
-    if scope is not None:
-        scope.awaits.append(wanted)
-    try:
-        await asyncio.shield(wanted.waiting)
-    finally:
-        if scope is not None:
-            scope.awaits.remove(wanted)
 
 
 def idempotency_key() -> str:
@@ -150,7 +105,7 @@ class StepLog:
 
     Only the holder writes steps, so what was read once and recorded here since is all.
     A call of a step is one of three: recorded, and the result is returned; running, and
-    its end is waited for; or new, and the function is run and its result recorded.
+    the call is refused; or new, and the function is run and its result recorded.
     """
 
     def __init__(self, claim: HeldClaim) -> None:
@@ -159,7 +114,7 @@ class StepLog:
         self._folder = claim.folder_in(STEPS)
         self._recorded: dict[str, tuple[bytes, bytes]] = {}
         self._is_loaded = not claim.may_have_steps()
-        self._running: dict[str, StepScope] = {}
+        self._running: set[str] = set()
 
     async def run(
         self,
@@ -180,14 +135,9 @@ class StepLog:
             raise
         if not self._is_loaded:
             await self._load()
-        recorded = self._recorded
-        while (found := recorded.get(name)) is None:
-            running = self._running.get(name)
-            if running is None:
-                return await self._record(name, mark, function, args, kwargs)
-            # It is recorded then, or was cancelled and is to be run here. Its failure
-            # is raised here as well.
-            await _end_of(running)
+        found = self._recorded.get(name)
+        if found is None:
+            return await self._record(name, mark, function, args, kwargs)
         if found[0] != mark:
             raise StepMismatch(
                 f"step {name!r} of task {self._claim.task_id} was recorded with other "
@@ -212,19 +162,16 @@ class StepLog:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        """Run the function of a new step, and record its result; return that.
-
-        Those that wait for the step learn of its end: with its error, or that they may
-        look again.
-        """
+        """Run the function of a new step, and record its result; return that."""
         claim = self._claim
         manager = claim.manager
+        if name in self._running:
+            raise InvalidTransition(
+                f"step {name!r} of task {claim.task_id} is running: a step is asked "
+                "for again once it has ended, and a concurrent one has another name"
+            )
         scope = StepScope(claim, name)
-        self._running[name] = scope
-        failure: Exception | None = None
-        outer = current_step.get()
-        if outer is not None:
-            outer.awaits.append(scope)
+        self._running.add(name)
         try:
             result = await self._call(scope, function, args, kwargs)
             body = encoded(manager.codec, "the result of a step", result)
@@ -241,20 +188,8 @@ class StepLog:
             except StaleClaim as error:
                 claim.lose(str(error))
                 raise
-        except Exception as error:
-            failure = error
-            raise
         finally:
-            del self._running[name]
-            if outer is not None:
-                outer.awaits.remove(scope)
-            waiting = scope.waiting
-            if waiting is not None and not waiting.done():
-                if failure is None:
-                    waiting.set_result(None)
-                else:
-                    waiting.set_exception(failure)
-                    waiting.exception()  # those that wait may have been cancelled
+            self._running.remove(name)
         return result if result.__class__ in _SCALARS else orjson.loads(body)
 
     async def _call(
