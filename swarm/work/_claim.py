@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any, Final, ParamSpec, Self, TypeVar, overload
+from typing import Any, ParamSpec, Self, TypeVar, overload
 
 import orjson
 
@@ -50,10 +50,6 @@ class Claim(HeldClaim):
 
     _steps: StepLog | None = None
     _block: InterceptedBlock | None = None
-
-    def __dir__(self) -> list[str]:
-        """Return the names that are for its worker, and not for the swarm."""
-        return sorted(_FOR_WORKERS)
 
     async def progress(
         self, percent: float, message: str = "", *, eta: float | None = None
@@ -265,29 +261,6 @@ class Claim(HeldClaim):
             if error is None:
                 raise
         return is_ours
-
-
-_FOR_WORKERS: Final = (
-    "attempt",
-    "cancel_requested",
-    "complete",
-    "fail",
-    "identity",
-    "is_live",
-    "kind",
-    "metadata",
-    "offer",
-    "partial",
-    "path",
-    "payload",
-    "progress",
-    "release",
-    "snooze",
-    "step",
-    "task_id",
-    "token",
-    "update",
-)
 
 
 def adopt(
