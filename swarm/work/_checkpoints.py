@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 import attrs
 
 from swarm.errors import StaleClaim
-from swarm.model import JSON, Path, check_text, check_whole, checksum
+from swarm.model import JSON, Path, check_text, check_whole, checksum, shown
 from swarm.ports import Expect, View
 from swarm.work import _checkpoint_rules as rules
 from swarm.work._checkpoint_rules import Checkpoint
 from swarm.work._claim import Claim
 from swarm.work._steps import current_step
-from swarm.work._submit_rules import HasTask, task_id_of
+from swarm.work._submit_rules import HasTask, encoded, task_id_of
 from swarm.work._task_handle import Caller
 
 T = TypeVar("T")
@@ -64,9 +64,16 @@ class Checkpoints:
                 a state that was saved without a version has version 0.
 
         Raises:
+            TypeError: The migrations are not a dict of functions by version.
             ValueError: A step between two versions is missing.
         """
         check_whole("a schema version", version, 1)
+        if not isinstance(migrations, Mapping | None):
+            raise TypeError(f"migrations is a dict, not {shown(migrations)}")
+        for step, migration in (migrations or {}).items():
+            check_whole("the version that a migration leads from", step, 0)
+            if not callable(migration):
+                raise TypeError(f"a migration is a function, not {shown(migration)}")
         steps = sorted(migrations or {})
         if steps and steps != list(range(steps[0], version)):
             raise ValueError(
@@ -108,7 +115,7 @@ class Checkpoints:
         if scope is not None and scope.claim is not task:
             scope = None
         manager, me = self._caller.manager, self._caller.identity
-        manager.codec.encode(state)  # refuses what is no JSON value
+        encoded(manager.codec, "the state of a checkpoint", state)
         new = Checkpoint(
             task=None if task is None else task.task_id,
             agent=me.agent_id,
@@ -221,5 +228,5 @@ class Checkpoints:
 def _check_claim(task: object) -> None:
     if task is not None and not isinstance(task, Claim):
         raise TypeError(
-            f"a change of a task's checkpoints needs its claim, not {task!r}"
+            f"a change of a task's checkpoints needs its claim, not {shown(task)}"
         )

@@ -85,7 +85,7 @@ class Claim(HeldClaim):
         if not isinstance(changes, dict):
             raise TypeError(f"an update is a dict of changes, not {shown(changes)}")
         codec = self.manager.codec
-        private = orjson.loads(encoded(codec, "an update", changes))
+        private = orjson.loads(encoded(codec, "an update of a task", changes))
         await self._ask(decide_update, (self.right, private, codec))
 
     @overload
@@ -144,7 +144,7 @@ class Claim(HeldClaim):
             InvalidValue: The result is not a JSON value.
             LimitExceeded: The result is too large.
         """
-        body = encoded(self.manager.codec, "the result", result)
+        body = encoded(self.manager.codec, "the result of a task", result)
         await self._settle("complete", decide_complete, (self.right, body))
 
     async def fail(self, error: str | BaseException, *, retry: bool = True) -> None:
@@ -307,7 +307,7 @@ async def carry_out(
             claim.manager.interceptors, claim, lambda _: function(claim)
         )
         encoded(
-            claim.manager.codec, "the result", result
+            claim.manager.codec, "the result of a task", result
         )  # what is no JSON value fails the attempt
     except BaseException as raised:
         error = raised

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from swarm.errors import AccessDenied, GatherError, NotFound, TaskError
-from swarm.model import check_choice, check_whole
+from swarm.model import check_choice, check_whole, shown
 from swarm.ports import LocalKernel, one_loop_turn
 from swarm.work._task_handle import Task, error_of, result_of
 from swarm.work._task_manager import TaskManager
@@ -169,5 +169,7 @@ async def in_rounds(
 def as_list(inputs: Iterable[Any]) -> list[Any]:
     """Return the inputs of a fan as a list."""
     if isinstance(inputs, str | bytes) or not isinstance(inputs, Iterable):
-        raise TypeError(f"the inputs are a list with one for each task, not {inputs!r}")
+        raise TypeError(
+            f"the inputs are a list with one for each task, not {shown(inputs)}"
+        )
     return list(inputs)

@@ -30,6 +30,7 @@ from swarm.model import (
     HandoffRejected,
     HandoffRequested,
     Path,
+    shown,
 )
 from swarm.ports import KEEP, Plan, Ruling, View, Write
 from swarm.work._due import addresses_of
@@ -78,14 +79,14 @@ class Taken(NamedTuple):
 def parse_address(to: object) -> str:
     """Return an address in full: "bo" is "agent:bo"."""
     if not isinstance(to, str):
-        raise TypeError(f"a handoff goes to a name or an address, not {to!r}")
+        raise TypeError(f"a handoff goes to a name or an address, not {shown(to)}")
     kind, colon, name = to.partition(":")
     if not colon:
         kind, name = "agent", to
     if not name or kind not in _KINDS:
         raise ValueError(
             "a handoff goes to a name, 'agent:NAME', 'capability:NAME' or "
-            f"'role:NAME', not {to!r}"
+            f"'role:NAME', not {shown(to)}"
         )
     return f"{kind}:{name}"
 

@@ -17,6 +17,7 @@ from swarm.model import (
     check_text,
     check_timeout,
     check_whole,
+    shown,
 )
 from swarm.ports import HandoffCall, Plan, View, correlated, current_cause
 from swarm.work import _handoff_rules as rules
@@ -34,7 +35,7 @@ from swarm.work._handoff_record import (
     handoff_path,
     load_handoff,
 )
-from swarm.work._submit_rules import task_id_of
+from swarm.work._submit_rules import encoded, task_id_of
 from swarm.work._task_handle import Caller
 from swarm.work._task_record import TaskRecord, load, task_path
 
@@ -288,7 +289,7 @@ class Handoffs:
             ValueError: The address or the time-out cannot be meant.
         """
         if not isinstance(claim, Claim):
-            raise TypeError(f"a task is offered by its claim, not by {claim!r}")
+            raise TypeError(f"a task is offered by its claim, not by {shown(claim)}")
         check_text("remaining", remaining)
         check_text("notes", notes)
         check_seconds("timeout", timeout)
@@ -297,9 +298,10 @@ class Handoffs:
             check_whole("checkpoint", seq, 1)
         claim.conditions()  # refuses a claim that is known to be lost
         manager, tasks, me = self._manager, self._manager.tasks, self._caller.identity
-        done = orjson.loads(tasks.codec.encode({} if completed is None else completed))
+        done = {} if completed is None else completed
+        done = orjson.loads(encoded(tasks.codec, "what is completed", done))
         if not isinstance(leases, Sequence):
-            raise TypeError(f"leases is a list of leases of locks, not {leases!r}")
+            raise TypeError(f"leases is a list of leases of locks, not {shown(leases)}")
         handed = tuple(map(_lease_name, leases))
 
         async def proceed(call: HandoffCall) -> Handoff:
@@ -389,7 +391,7 @@ class Handoffs:
 
 def _lease_name(lease: Any) -> LeaseName:
     if not isinstance(lease, Lease) or not lease.mode:
-        raise TypeError(f"the leases of locks go along with a task, not {lease!r}")
+        raise TypeError(f"the leases of locks go along with a task, not {shown(lease)}")
     lease.conditions()  # refuses one that is known to be lost
     return LeaseName(name=lease.name, id=lease.id, token=lease.token)
 

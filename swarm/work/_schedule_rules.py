@@ -16,8 +16,10 @@ from swarm.model import (
     Document,
     Path,
     TaskCreated,
+    check_name,
     from_datetime,
     kept_json,
+    shown,
     to_datetime,
 )
 from swarm.ports import Plan, View, Write
@@ -141,13 +143,13 @@ def check_cron(cron: object, zone: object) -> None:
     from cronsim import CronSim, CronSimError  # only programs with schedules need it
 
     if not isinstance(cron, str) or not isinstance(zone, str):
-        raise TypeError(f"cron and zone are text, not {cron!r} and {zone!r}")
+        raise TypeError(f"cron and zone are text, not {shown(cron)} and {shown(zone)}")
     try:
         CronSim(cron, EPOCH.astimezone(ZoneInfo(zone)))
     except CronSimError as error:
-        raise ValueError(f"{cron!r} is not a cron expression: {error}") from None
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise ValueError(f"{zone!r} is not a time zone: {error}") from None
+        raise ValueError(f"{shown(cron)} is not a cron expression: {error}") from None
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder of zones, too long
+        raise ValueError(f"{shown(zone)} is not a time zone") from None
 
 
 def cron_times(
@@ -187,8 +189,9 @@ def task_id_at(name: str, due: str) -> str:
     return f"{name}@{due}"
 
 
-def check_name(name: str) -> None:
-    """Refuse a name that is too long for a path of a schedule or of its tasks."""
+def check_schedule_name(name: str) -> None:
+    """Refuse a name that is no name, or too long for the ids of a schedule's tasks."""
+    check_name("name", name)
     schedule_path(name)
     task_path(task_id_at(name, to_datetime(1).isoformat()))
 

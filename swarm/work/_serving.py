@@ -81,7 +81,7 @@ def serves(
 
     def mark(method: F) -> F:
         if not inspect.iscoroutinefunction(method):
-            raise TypeError(f"@serves is for async methods; {method!r} is not one")
+            raise TypeError(f"@serves is for async methods, not {shown(method)}")
         named = inspect.signature(method).parameters.values()
         if len(named) > 2 and any(p.annotation in _CLAIM for p in named):
             raise TypeError(

@@ -10,7 +10,7 @@ import attrs
 import orjson
 
 from swarm.errors import InvalidTransition, StaleClaim, StepMismatch
-from swarm.model import Path, canonical, check_text, kept_json
+from swarm.model import Path, canonical, check_text, kept_json, shown
 from swarm.ports import (
     HARD_DOCUMENT_BYTES,
     Codec,
@@ -126,11 +126,14 @@ class StepLog:
         """Do what `Claim.step` does."""
         check_text("the name of a step", name)
         if not callable(function):
-            raise TypeError(f"a step runs a function, not {function!r}")
+            raise TypeError(f"a step runs a function, not {shown(function)}")
         try:
             mark = mark_of(args, kwargs)
         except TypeError:
-            codec, what = self._claim.manager.codec, f"the arguments of step {name!r}"
+            codec, what = (
+                self._claim.manager.codec,
+                f"the arguments of step {name!r} of a task",
+            )
             encoded(codec, what, [args, kwargs])  # says what is wrong
             raise
         if not self._is_loaded:
@@ -174,7 +177,7 @@ class StepLog:
         self._running.add(name)
         try:
             result = await self._call(scope, function, args, kwargs)
-            body = encoded(manager.codec, "the result of a step", result)
+            body = encoded(manager.codec, "the result of a step of a task", result)
             path = step_path(self._folder, name)
             try:
                 local = manager.local

@@ -58,7 +58,9 @@ def task_id_of(task: HasTask | str) -> str:
     """Return the id of a task that is given by its id or by a handle."""
     found = task if isinstance(task, str) else getattr(task, "task_id", None)
     if not isinstance(found, str):
-        raise TypeError(f"a task is given by its id, claim or handle, not {task!r}")
+        raise TypeError(
+            f"a task is given by its id, claim or handle, not {shown(task)}"
+        )
     return found
 
 
@@ -155,7 +157,7 @@ def submission_of(
     if type(kind) is not str:
         raise TypeError(f"a kind is text, not {shown(kind)}")
     Path.parse(kind)
-    body = encoded(codec, "the payload", payload)
+    body = encoded(codec, "the payload of a task", payload)
     path = Path(("global", "tasks", task_id), f"global.tasks.{task_id}")
     if not options:
         return plain_spec(task_id, kind, body, requester, path), 0, None, None
@@ -171,7 +173,7 @@ def submission_of(
     if metadata is not None:
         if not isinstance(metadata, Mapping):
             raise TypeError(f"metadata is a dict, not {shown(metadata)}")
-        fields["metadata"] = encoded(codec, "the metadata", dict(metadata))
+        fields["metadata"] = encoded(codec, "the metadata of a task", dict(metadata))
     address = _address({word: options.get(word) for word in _GROUPS})
     spec = TaskSpec(
         task_id, kind, body, requester, address=address, path=path, **fields
@@ -183,7 +185,7 @@ def submission_of(
 
 
 def encoded(codec: Codec, what: str, value: JSON) -> bytes:
-    """Return a value of a task as JSON.
+    """Return a value as JSON; `what` says in an error which one it is.
 
     Raises:
         InvalidValue: The value is not JSON.
@@ -193,11 +195,11 @@ def encoded(codec: Codec, what: str, value: JSON) -> bytes:
         return codec.encode(value)
     except LimitExceeded as error:
         raise LimitExceeded(
-            f"{what} of a task is too large: {error}; store the artefact "
+            f"{what} is too large: {error}; store the artefact "
             "elsewhere, and pass a reference to it"
         ) from None
     except InvalidValue as error:
-        raise InvalidValue(f"{what} of a task is {error}") from None
+        raise InvalidValue(f"{what} is {error}") from None
 
 
 def _address(given: Mapping[str, Any]) -> str:

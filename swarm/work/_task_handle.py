@@ -323,7 +323,7 @@ class Task(Displayable):
             InvalidTransition: It is running, or over.
             InvalidValue: The result is not a JSON value.
         """
-        body = encoded(self._caller.manager.codec, "the result", result)
+        body = encoded(self._caller.manager.codec, "the result of a task", result)
         await self._by_hand(decide_resolve, (self.id, self._identity.agent_id, body))
 
     async def watch(self) -> AsyncIterator[TaskInfo]:

@@ -12,7 +12,15 @@ import attrs
 import orjson
 
 from swarm.errors import Closed, StorageFailed, SwarmError
-from swarm.model import MICRO, OWNER, AgentIdentity, Path, to_datetime
+from swarm.model import (
+    MICRO,
+    OWNER,
+    AgentIdentity,
+    Path,
+    check_seconds,
+    check_whole,
+    to_datetime,
+)
 from swarm.ports import Plan, View, Write, one_loop_turn
 from swarm.work import _checkpoint_rules as checkpoint_rules
 from swarm.work import _handoff_rules as handoff_rules
@@ -70,11 +78,11 @@ class TaskOptions:
 
     def __attrs_post_init__(self) -> None:
         """Refuse options that mean nothing."""
-        for name in ("keep", "keep_seconds", "sample", "patience", "hops", "runs"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"TaskOptions.{name} must be finite and above 0")
-        if self.aging is not None and not 0 < self.aging < float("inf"):
-            raise ValueError("TaskOptions.aging must be finite and above 0, or None")
+        for name in ("keep", "hops", "runs"):
+            check_whole(f"TaskOptions.{name}", getattr(self, name), 1)
+        for name in ("keep_seconds", "aging", "sample", "patience"):
+            if name != "aging" or self.aging is not None:
+                check_seconds(f"TaskOptions.{name}", getattr(self, name))
 
 
 @attrs.frozen(kw_only=True)

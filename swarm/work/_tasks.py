@@ -14,6 +14,7 @@ from swarm.model import (
     Displayable,
     canonical,
     check_choice,
+    check_name,
     check_seconds,
     check_text,
     check_timeout,
@@ -29,7 +30,7 @@ from swarm.work._schedule_rules import (
     TaskSchedule,
     all_schedules,
     check_cron,
-    check_name,
+    check_schedule_name,
     plan_schedule,
     plan_unschedule,
     schedule_in,
@@ -248,8 +249,16 @@ class Tasks(Displayable):
         """
         payloads = as_list(inputs)
         count = needed(need, len(payloads))
+        wrong = options.keys() - GatherOptions.__optional_keys__
+        if wrong:
+            raise TypeError(
+                f"gather() got an unexpected keyword argument {min(wrong)!r}"
+            )
+        if key is not None:
+            check_name("key", key)
+        submission_of(self.manager.codec, self.identity, "", kind, None, options)
         for payload in payloads:  # one that is wrong leaves no tasks behind
-            encoded(self.manager.codec, "the payload", payload)
+            encoded(self.manager.codec, "the payload of a task", payload)
         if key is None and parent is not None:
             key = f"{task_id_of(parent)}/{kind}"
         fan = Fan(self.manager, len(payloads), count)
@@ -321,8 +330,7 @@ class Tasks(Displayable):
                 raise ValueError(f"zone={zone!r} goes with `cron`, not with `every`")
         else:
             check_cron(cron, zone)
-        check_text("name", name)
-        check_name(name)
+        check_schedule_name(name)
         wrong = options.keys() - ScheduleOptions.__optional_keys__
         if wrong:
             raise TypeError(f"a schedule has no option {min(wrong)!r}")

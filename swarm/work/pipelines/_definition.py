@@ -8,7 +8,7 @@ from typing import Any, Final
 import attrs
 
 from swarm.errors import NotFound
-from swarm.model import Displayable
+from swarm.model import Displayable, check_text, shown
 from swarm.ports import TypedCall
 from swarm.work.pipelines._graph import (
     StageOptions,
@@ -61,9 +61,10 @@ class Stage(StageOptions):
         """Refuse what cannot be meant."""
         function, after, where = self.function, self.after, f"stage {self.name!r}"
         if not inspect.iscoroutinefunction(function):
-            raise TypeError(f"{where} needs an async function, not {function!r}")
-        if isinstance(after, str) or not isinstance(after, Sequence | None):
-            raise TypeError(f"{where}: `after` is a list of names, not {after!r}")
+            raise TypeError(f"{where} needs an async function, not {shown(function)}")
+        is_wrong = isinstance(after, str) or not isinstance(after, Sequence | None)
+        if is_wrong or not all(isinstance(name, str) for name in after or ()):
+            raise TypeError(f"{where}: `after` is a list of names, not {shown(after)}")
         check_stage(self.name, self)
         for_agents = (self.agent, self.capability, self.role) != (None, None, None)
         if for_agents and not self.is_method:
@@ -151,7 +152,9 @@ class Pipeline(Displayable):
         check_word("the name of a pipeline", name)
         is_list = isinstance(stages, Sequence)
         if not is_list or not all(isinstance(stage, Stage) for stage in stages):
-            raise TypeError(f"a pipeline is made of a list of Stage, not {stages!r}")
+            raise TypeError(
+                f"a pipeline is made of a list of Stage, not {shown(stages)}"
+            )
         self.name: str = name
         self.stages: dict[str, Stage] = {stage.name: stage for stage in stages}
         before: str | None = None
@@ -169,6 +172,7 @@ class Pipeline(Displayable):
         Raises:
             NotFound: There is none.
         """
+        check_text("the name of a stage", name)
         if name not in self.stages:
             raise NotFound(f"pipeline '{self.name}' has no stage '{name}'")
         return self.stages[name]

@@ -18,9 +18,11 @@ from swarm.model import (
     JSON,
     AgentIdentity,
     Backoff,
+    check_name,
     check_seconds,
     check_text,
     check_whole,
+    shown,
     to_datetime,
 )
 from swarm.work._task_record import TaskRecord, TaskStatus
@@ -85,13 +87,13 @@ def check_stage(name: str, stage: StageOptions) -> None:
         raise ValueError(f"{where}: max_retries is at most 1000000000")
     for word in ("agent", "capability", "role"):
         if getattr(stage, word) is not None:
-            check_text(f"{where}: {word}", getattr(stage, word))
+            check_name(f"{where}: {word}", getattr(stage, word))
     if stage.timeout is not None:
         check_seconds(f"{where}: timeout", stage.timeout)
     if not isinstance(stage.backoff, Backoff):
-        raise TypeError(f"{where}: backoff is a Backoff, not {stage.backoff!r}")
+        raise TypeError(f"{where}: backoff is a Backoff, not {shown(stage.backoff)}")
     if not isinstance(stage.map, bool):
-        raise TypeError(f"{where}: map is True or False, not {stage.map!r}")
+        raise TypeError(f"{where}: map is True or False, not {shown(stage.map)}")
     if sum(to is not None for to in (stage.agent, stage.capability, stage.role)) > 1:
         raise ValueError(f"{where}: give one of agent, capability and role")
 

@@ -8,11 +8,14 @@ from swarm.model import (
     JSON,
     Displayable,
     check_choice,
-    check_seconds,
+    check_name,
     check_text,
+    check_timeout,
     check_whole,
+    shown,
 )
 from swarm.ports import unstructured
+from swarm.work._submit_rules import encoded
 from swarm.work._task_handle import Caller
 from swarm.work.pipelines import _rules as rules
 from swarm.work.pipelines._definition import Pipeline, draw_mermaid, draw_text
@@ -49,6 +52,7 @@ class PipelineRun(Displayable):
         Raises:
             NotFound: There is no stage of this name.
         """
+        check_text("the name of a stage", name)
         if name not in self.stages:
             raise NotFound(
                 f"there is no stage '{name}'; the stages are {', '.join(self.stages)}"
@@ -84,8 +88,7 @@ class PipelineRun(Displayable):
             TaskTimeout: The run did not end in time.
             Closed: The swarm is closed.
         """
-        if timeout is not None:
-            check_seconds("timeout", timeout)
+        check_timeout(timeout)
         self._show(await self._manager.over(self.id, timeout))
         if self.status == "completed":
             return run_output(self._record.stages, self.stages)
@@ -142,7 +145,7 @@ class Pipelines(Displayable):
         `start` does so as well. A process that only waits for runs needs none of it.
         """
         if not isinstance(flow, Pipeline):
-            raise TypeError(f"a Pipeline is registered, not {flow!r}")
+            raise TypeError(f"a Pipeline is registered, not {shown(flow)}")
         self._manager.register(flow)
 
     async def start(
@@ -166,7 +169,6 @@ class Pipelines(Displayable):
             InvalidValue: The input is not a JSON value.
             LimitExceeded: The input is too large, or the id too long.
         """
-        self.register(flow)
         manager, tasks = self._manager, self._manager.tasks
         if id is not None:
             check_text("the id of a run", id)
@@ -174,7 +176,8 @@ class Pipelines(Displayable):
                 raise ValueError(f"the id of a run is not empty, without ':': {id!r}")
             rules.check_id(id)
         value = unstructured(given)
-        tasks.codec.encode(value)  # refuses what is no JSON value
+        encoded(tasks.codec, "the input of a run", value)
+        self.register(flow)
         record = RunRecord(
             id=tasks.new_id(flow.name) if id is None else id,
             name=flow.name,
@@ -233,6 +236,7 @@ class Pipelines(Displayable):
         Raises:
             NotFound: There is none of this id.
         """
+        check_name("the id of a run", run_id)
         self._caller.check(rules.run_path(run_id), "read")
         return PipelineRun(self._manager, await self._manager.look(run_id))
 

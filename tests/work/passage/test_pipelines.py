@@ -671,7 +671,7 @@ async def test_bad_arguments_are_one_typed_error(kind):
         run = await pipelines.start(flow, 1)
         with pytest.raises(TypeError, match="a Pipeline is registered"):
             await pipelines.resume(run.id, "f")
-        with pytest.raises(ValueError, match="timeout is from"):
+        with pytest.raises(ValueError, match="a time-out is 0 seconds or more"):
             await run.result(timeout=-1)
 
 
