@@ -1,8 +1,7 @@
 """Three processes, one tree: agents are asked across them, and a leader moves.
 
 Each `Swarm("shop", ...)` here stands for a process of its own. By default they share a
-server in this event loop; `--storage redis://localhost` has them share a real one, and
-the same program can then be started any number of times.
+server in this event loop; `--storage redis://localhost` has them share a real one.
 """
 
 import argparse
@@ -56,6 +55,7 @@ async def main(storage: str | MemoryServer) -> None:
             print(f"{type(error).__name__}: {error}")
 
         # All processes spawn the leader; it lives in the first that did.
+        await first.state.set("shared.leaders", 0)  # a server keeps what runs leave
         print([await leads(swarm) for swarm in (first, second, third)])
         print("leaders so far:", await third.state.get("shared.leaders"))
 

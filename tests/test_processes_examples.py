@@ -73,6 +73,15 @@ def test_four_processes_audit_a_folder_while_another_one_watches(server, tmp_pat
     assert "24: " in out
 
 
+def test_a_singleton_moves_also_on_a_server_that_knows_an_earlier_run(server):
+    for _ in range(2):
+        code, out, err = end(
+            start("examples.12_many_processes", "--storage", server.url)
+        )
+        assert (code, err) == (0, "")
+        assert "leaders so far: 1\n" in out
+
+
 def test_a_web_server_submits_what_two_workers_do(server):
     port = free_port()
     workers = start(

@@ -316,6 +316,9 @@ async def test_a_server_that_was_emptied_is_noticed_by_whatever_comes_first(
         await other.events.on(SystemAlert, lambda ev: alerts.append(ev.payload.kind))
         before = (await one.events.publish(Thing(0))).seq
         await one.state.set("shared.n", 1)
+        async with asyncio.timeout(20):
+            while seen != [0]:  # else it may be lost with the rest
+                await asyncio.sleep(0.01)
         await client.flushall()
         if first == "a write":
             assert await one.state.increment("shared.n", 1) == 1
