@@ -40,7 +40,8 @@ class Stage(StageOptions):
         role: The role an agent must have to do it.
         map: Whether to call the function once for each item of a list, of at most
             1,000. The output is the list of results in order.
-        concurrency: How many items are in work at a time.
+        concurrency: How many items of a run are in work at a time, and how many tasks
+            of the stage one process does at a time.
         timeout: Seconds an attempt may take; None: as long as it takes.
         max_retries: How often a failed attempt is tried again.
         backoff: The delays before retries.
