@@ -6,7 +6,6 @@ from typing import Final, Literal, Unpack
 
 import attrs
 
-from swarm.errors import GatherError
 from swarm.model import (
     JSON,
     MICRO,
@@ -24,7 +23,15 @@ from swarm.model import (
 from swarm.ports import SubmitCall
 from swarm.work._claiming import Claiming
 from swarm.work._due import TaskSelector, addresses_of
-from swarm.work._gather import Fan, Gathered, as_list, in_rounds, needed
+from swarm.work._gather import (
+    Gathered,
+    as_list,
+    cancel_surplus,
+    ends_of,
+    gathered,
+    in_rounds,
+    needed,
+)
 from swarm.work._schedule_rules import (
     ScheduleRecord,
     TaskSchedule,
@@ -227,7 +234,8 @@ class Tasks(Displayable):
         With a key or a parent, each task has a key of its own that stays taken while
         its record is kept (`TaskOptions.keep`): who gathers again after a crash waits
         for the tasks that are there already.
-        Cancelling the wait leaves the tasks alone.
+        Cancelling the wait leaves the tasks alone. Gather no more tasks at once than
+        final ones are kept: one that is removed before its end is noticed is missed.
 
         Args:
             kind: The kind of the tasks.
@@ -244,6 +252,7 @@ class Tasks(Displayable):
 
         Raises:
             GatherError: There are too few results; it has those that there are.
+            NotFound: A task was removed before its end was noticed.
             ValueError: The need is not a number of inputs.
             Exception: What `submit` raises.
         """
@@ -261,8 +270,7 @@ class Tasks(Displayable):
             encoded(self.manager.codec, "the payload of a task", payload)
         if key is None and parent is not None:
             key = f"{task_id_of(parent)}/{kind}"
-        fan = Fan(self.manager, len(payloads), count)
-        calls = []
+        submits = []
         for index, payload in enumerate(payloads):
             own = None
             if key is not None:
@@ -276,17 +284,12 @@ class Tasks(Displayable):
                 parent=parent,
                 **options,
             )
-            calls.append(partial(fan.add, index, submit))
-        try:
-            await in_rounds(calls, self.manager.local)
-            gathered = await fan.wait()
-        except GatherError:
-            await fan.cancel_rest()
-            raise
-        finally:
-            fan.close()
-        await fan.cancel_rest()
-        return gathered
+            submits.append(submit)
+        tasks = await in_rounds(submits)
+        ended = await ends_of(self.manager, tasks, count)
+        surplus = [task for index, task in enumerate(tasks) if index not in ended]
+        await in_rounds([partial(cancel_surplus, task) for task in surplus])
+        return gathered(ended, count, len(tasks))
 
     async def schedule(
         self,

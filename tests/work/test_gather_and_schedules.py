@@ -97,7 +97,13 @@ async def test_gather_resumes_without_submitting_again(kind):
 
 @pytest.mark.parametrize(
     ("need", "error"),
-    [("some", ValueError), (4, ValueError), (-1, ValueError), (1.5, TypeError)],
+    [
+        ("some", ValueError),
+        (4, ValueError),
+        (0, ValueError),
+        (-1, ValueError),
+        (1.5, TypeError),
+    ],
 )
 async def test_gather_refuses_a_need_that_means_nothing(kind, need, error):
     async with offices(kind) as office:

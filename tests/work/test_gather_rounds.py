@@ -9,8 +9,6 @@ from swarm import (
     Claim,
     GatherError,
     Swarm,
-    SwarmConfig,
-    TaskOptions,
     serves,
 )
 from swarm.testing import MemoryServer
@@ -118,14 +116,3 @@ async def test_the_loop_turns_while_many_tasks_are_submitted_and_ended():
         counting.cancel()
         with pytest.raises(GatherError):
             await gathering
-
-
-@virtual
-async def test_a_gather_of_more_tasks_than_are_kept_has_all_results():
-    options = SwarmConfig(tasks=TaskOptions(keep=10, sample=0.05))
-    async with Swarm("many", MemoryServer(delay=0.1), config=options) as swarm:
-        await swarm.spawn(Doubler)
-        gathered = await swarm.tasks.gather("double", range(300))
-        assert gathered == [2 * number for number in range(300)]
-        await asyncio.sleep(60)
-        assert len(swarm.tasks.find(limit=None)) == 10

@@ -13,9 +13,9 @@ from swarm.work import (
     Claim,
     _claim,
     _claiming,
-    _gather,
     _submit_rules,
     _task_rules,
+    _tasks,
 )
 from swarm.work._task_index import TaskIndex
 from swarm.work._task_record import (
@@ -231,16 +231,12 @@ def test_planted_a_key_that_is_free_while_its_task_runs_is_found(monkeypatch):
 def test_planted_a_fan_in_that_does_not_wait_for_all_is_found(monkeypatch):
     """J16."""
 
-    def is_over(self):
-        return len(self._settled) >= self._need - 1
+    async def ends_of(manager, tasks, need):
+        return await original(manager, tasks, need - 1)
 
-    def outcome(self):
-        self._complete = self._need
-        return original(self)
-
-    original = _gather.Fan._outcome
-    monkeypatch.setattr(_gather.Fan, "_is_over", is_over)
-    monkeypatch.setattr(_gather.Fan, "_outcome", outcome)
+    original = _tasks.ends_of
+    monkeypatch.setattr(_tasks, "ends_of", ends_of)
+    monkeypatch.setattr(_tasks, "gathered", lambda ended, *_: list(ended))
     found("J16:")
 
 
