@@ -36,30 +36,55 @@ def schedule_path(name: str) -> Path:
     return SCHEDULES.child(name)
 
 
-@attrs.frozen(kw_only=True)
-class ScheduleRecord:
-    """Tasks that are submitted again and again. Times are kernel time.
+@attrs.frozen(kw_only=True, repr=False)
+class TaskSchedule:
+    """Tasks that are submitted again and again, at one moment.
 
     Attributes:
         name: Its name.
         template: The task, without an id.
         cron: When, as a cron expression; None: by `every`.
-        every: The time between two tasks, in microseconds; None: by `cron`.
+        every: The seconds between two tasks; None: by `cron`.
         zone: The time zone that the cron expression is in.
-        next_at: When the next task is due.
+        due: When the next task is due, in kernel time.
         count: How many tasks were submitted.
         missed: How many were not, because no process was there when they were due;
-            of a cron expression, at most `COUNTED` for each time that it fires late.
+            of a cron expression, at most 1,000 are counted at a time.
     """
 
     name: str
-    template: TaskSpec
+    template: TaskSpec = attrs.field(eq=lambda spec: orjson.dumps(spec.to_json()))
     cron: str | None
-    every: int | None
+    every: float | None
     zone: str
-    next_at: int
+    due: int = NEVER
     count: int = 0
     missed: int = 0
+
+    @property
+    def kind(self) -> str:
+        """The kind of its tasks."""
+        return self.template.kind
+
+    @property
+    def payload(self) -> JSON:
+        """The payload of its tasks: a private copy."""
+        return orjson.loads(self.template.payload)
+
+    @property
+    def next_at(self) -> datetime.datetime | None:
+        """When the next task is due, in UTC; None: never again."""
+        return None if self.due >= NEVER else to_datetime(self.due)
+
+    @property
+    def period(self) -> int | None:
+        """The microseconds between two tasks; None: by `cron`."""
+        return None if self.every is None else int(self.every * MICRO)
+
+    def __repr__(self) -> str:
+        when = f"every {self.every:g} s" if self.every is not None else self.cron
+        due = "never" if self.next_at is None else self.next_at.isoformat()
+        return f"<TaskSchedule '{self.name}' of {self.kind}, {when}, next {due}>"
 
     def to_json(self) -> dict[str, Any]:
         """Return the document."""
@@ -72,67 +97,10 @@ class ScheduleRecord:
         return cls(**{**value, "template": TaskSpec.from_json(value["template"])})
 
     def after(self, at: int) -> int:
-        """Return the first time after `at` at which a task is due; NEVER: none."""
-        if self.every is not None:
-            return at + self.every - (at - self.next_at) % self.every
-        return cron_after(self.cron or "", self.zone, at)
-
-    def terms(self) -> bytes:
-        """Return which tasks it submits, and when, as bytes to compare."""
-        template = self.template.to_json()
-        return orjson.dumps([self.cron, self.every, self.zone, template])
-
-
-# --- as users see it ------------------------------------------------------------------
-
-
-@attrs.frozen(kw_only=True, repr=False)
-class TaskSchedule:
-    """Tasks that are submitted again and again, at one moment.
-
-    Attributes:
-        name: Its name.
-        kind: The kind of its tasks.
-        payload: Their payload: a private copy.
-        cron: When, as a cron expression; None: by `every`.
-        every: The seconds between two tasks; None: by `cron`.
-        zone: The time zone that the cron expression is in.
-        next_at: When the next task is due; None: never again.
-        count: How many tasks were submitted.
-        missed: How many were not, because no process was there when they were due;
-            of a cron expression, at most 1,000 are counted at a time.
-    """
-
-    name: str
-    kind: str
-    payload: JSON
-    cron: str | None
-    every: float | None
-    zone: str
-    next_at: datetime.datetime | None
-    count: int
-    missed: int
-
-    def __repr__(self) -> str:
-        when = f"every {self.every:g} s" if self.every is not None else self.cron
-        due = "never" if self.next_at is None else self.next_at.isoformat()
-        return f"<TaskSchedule '{self.name}' of {self.kind}, {when}, next {due}>"
-
-
-def schedule_view(record: ScheduleRecord) -> TaskSchedule:
-    """Return what users see of a schedule."""
-    every, at = record.every, record.next_at
-    return TaskSchedule(
-        name=record.name,
-        kind=record.template.kind,
-        payload=orjson.loads(record.template.payload),
-        cron=record.cron,
-        every=None if every is None else every / MICRO,
-        zone=record.zone,
-        next_at=None if at >= NEVER else to_datetime(at),
-        count=record.count,
-        missed=record.missed,
-    )
+        """Return the time after `at`, which is one of its times; NEVER: none."""
+        if self.period is not None:
+            return at + self.period
+        return next(cron_times(self.cron or "", self.zone, at), NEVER)
 
 
 # --- times ----------------------------------------------------------------------------
@@ -166,11 +134,6 @@ def cron_times(
         yield from_datetime(found)
 
 
-def cron_after(cron: str, zone: str, at: int) -> int:
-    """Return the first time after `at` that a cron expression means; NEVER: none."""
-    return next(cron_times(cron, zone, at), NEVER)
-
-
 def cron_until(cron: str, zone: str, due: int, now: int) -> tuple[int, int]:
     """Return the last time from `due` to `now`, and how many came before it.
 
@@ -199,28 +162,26 @@ def check_schedule_name(name: str) -> None:
 # --- the rules ------------------------------------------------------------------------
 
 
-def load_schedule(view: View, name: str) -> ScheduleRecord | None:
+def load_schedule(view: View, name: str) -> TaskSchedule | None:
     """Return a schedule, or None: there is none of this name."""
     return schedule_in(view.find(schedule_path(name)))
 
 
-def schedule_in(document: Document | None) -> ScheduleRecord | None:
+def schedule_in(document: Document | None) -> TaskSchedule | None:
     """Return the schedule in a document, or None: there is none."""
     if document is None or document.is_deleted:
         return None
-    return ScheduleRecord.from_json(orjson.loads(document.json))
+    return TaskSchedule.from_json(document.value)
 
 
-def plan_schedule(view: View, schedule: ScheduleRecord) -> Plan:
+def plan_schedule(view: View, schedule: TaskSchedule) -> Plan:
     """Keep a schedule; one that is there with the same terms goes on. Outcome: it."""
     known = load_schedule(view, schedule.name)
-    if known is not None and known.terms() == schedule.terms():
+    if known is not None and known == attrs.evolve(
+        schedule, due=known.due, count=known.count, missed=known.missed
+    ):
         return Plan(outcome=known)
-    if schedule.every is not None:
-        first = view.now + schedule.every
-    else:
-        first = cron_after(schedule.cron or "", schedule.zone, view.now)
-    kept = attrs.evolve(schedule, next_at=first)
+    kept = attrs.evolve(schedule, due=schedule.after(view.now))
     return Plan((_write(kept),), (), kept)
 
 
@@ -232,17 +193,17 @@ def plan_fire(view: View, name: str) -> Plan:
     """
     schedule = load_schedule(view, name)
     now = view.now
-    if schedule is None or schedule.next_at > now:
+    if schedule is None or schedule.due > now:
         return Plan(outcome=schedule)
-    due, missed = schedule.next_at, 0
-    if schedule.every is not None:
-        missed = (now - due) // schedule.every
-        due += missed * schedule.every
+    due, period = schedule.due, schedule.period
+    if period is not None:
+        missed = (now - due) // period
+        due += missed * period
     else:
         due, missed = cron_until(schedule.cron or "", schedule.zone, due, now)
     kept = attrs.evolve(
         schedule,
-        next_at=schedule.after(due),
+        due=schedule.after(due),
         count=schedule.count + 1,
         missed=schedule.missed + missed,
     )
@@ -270,7 +231,7 @@ def plan_unschedule(view: View, name: str) -> Plan:
     return Plan((Write(schedule_path(name)),), (), True)
 
 
-def _write(schedule: ScheduleRecord) -> Write:
+def _write(schedule: TaskSchedule) -> Write:
     return Write(schedule_path(schedule.name), kept_json(schedule.to_json()))
 
 

@@ -3,7 +3,7 @@
 from swarm.model import OWNER, Document
 from swarm.work._due_records import DueRecords
 from swarm.work._schedule_rules import (
-    ScheduleRecord,
+    TaskSchedule,
     all_schedules,
     plan_fire,
     schedule_in,
@@ -17,10 +17,10 @@ class Schedules:
     def __init__(self, manager: TaskManager) -> None:
         """Follow the schedules of the manager's kernel."""
 
-        async def fire(schedule: ScheduleRecord) -> None:
+        async def fire(schedule: TaskSchedule) -> None:
             await manager.kernel.apply(OWNER, plan_fire, schedule.name)
 
-        self._due = DueRecords[ScheduleRecord](manager, lambda s: s.next_at, fire)
+        self._due = DueRecords[TaskSchedule](manager, lambda s: s.due, fire)
         manager.on_schedule = self._put
         for document in manager.tail.read_now(all_schedules):
             self._put(document)
@@ -28,7 +28,7 @@ class Schedules:
     def overdue(self, now: int, patience: int) -> list[str]:
         """Return the schedules whose next task is late by more than `patience`."""
         known = self._due.known.items()
-        return [name for name, each in known if each.next_at + patience < now]
+        return [name for name, each in known if each.due + patience < now]
 
     def _put(self, document: Document) -> None:
         """Take in a schedule's new document; called in the middle of its commit."""

@@ -8,7 +8,6 @@ import attrs
 
 from swarm.model import (
     JSON,
-    MICRO,
     AgentIdentity,
     Displayable,
     canonical,
@@ -33,7 +32,6 @@ from swarm.work._gather import (
     needed,
 )
 from swarm.work._schedule_rules import (
-    ScheduleRecord,
     TaskSchedule,
     all_schedules,
     check_cron,
@@ -41,8 +39,6 @@ from swarm.work._schedule_rules import (
     plan_schedule,
     plan_unschedule,
     schedule_in,
-    schedule_path,
-    schedule_view,
 )
 from swarm.work._steps import fingerprint
 from swarm.work._submit_rules import (
@@ -329,6 +325,7 @@ class Tasks(Displayable):
             raise ValueError("a schedule has one of `cron` and `every`")
         if every is not None:
             check_seconds("every", every)
+            every = float(every)  # 60 and 60.0 are the same terms
             if zone != "UTC":
                 raise ValueError(f"zone={zone!r} goes with `cron`, not with `every`")
         else:
@@ -340,28 +337,21 @@ class Tasks(Displayable):
         template = submission_of(
             self.manager.codec, self.identity, "", kind, payload, options
         )[0]
-        schedule = ScheduleRecord(
-            name=name,
-            template=template,
-            cron=cron,
-            every=None if every is None else int(every * MICRO),
-            zone=zone,
-            next_at=0,
+        schedule = TaskSchedule(
+            name=name, template=template, cron=cron, every=every, zone=zone
         )
         _, kept = await self.manager.kernel.apply(
             self.identity, plan_schedule, schedule
         )
-        return schedule_view(kept)
+        found: TaskSchedule = kept
+        return found
 
     async def schedules(self) -> list[TaskSchedule]:
         """Return the schedules that this identity may read, by name."""
-        found = await self.manager.kernel.read(all_schedules)
-        records = map(schedule_in, found)
-        return [
-            schedule_view(record)
-            for record in sorted(filter(None, records), key=lambda r: r.name)
-            if self._caller.may_see(schedule_path(record.name))
-        ]
+        documents = await self.manager.kernel.read(all_schedules)
+        may_see = self._caller.may_see
+        found = [schedule_in(each) for each in documents if may_see(each.path)]
+        return sorted(filter(None, found), key=lambda schedule: schedule.name)
 
     async def unschedule(self, name: str) -> bool:
         """Remove a schedule; return whether there was one."""
