@@ -514,22 +514,6 @@ def _fragment(body: bytes | None) -> orjson.Fragment | None:
     return None if body is None else orjson.Fragment(body)
 
 
-_kept = attrgetter(
-    "spec",
-    "created_at",
-    "run_at",
-    "deadline",
-    "attempt",
-    "address",
-    "progress",
-    "partial",
-    "result",
-    "is_escalated",
-    "steps",
-    "weight",
-)
-
-
 class HandoffPending(Exception):
     """The task has a handoff: its rule is to be asked by `decide_with_handoff`.
 
@@ -563,30 +547,27 @@ def stepped(
     handoff = record.handoff
     if handoff is not None and claim is None and record.claim is not None:
         raise HandoffPending(record.claim.id, handoff)
-    new: TaskRecord = make(TaskRecord)
-    (
-        new.spec,
-        new.created_at,
-        new.run_at,
-        new.deadline,
-        attempt,
-        new.address,
-        new.progress,
-        new.partial,
-        new.result,
-        new.is_escalated,
-        steps,
-        new.weight,
-    ) = _kept(record)
+    attempt, steps = record.attempt, record.steps
     if step == "claim":
         attempt += 1
     if len(steps) >= KEPT_ENTRIES:
         steps = steps[1 - KEPT_ENTRIES :]
+    new: TaskRecord = make(TaskRecord)
+    new.spec = record.spec
     new.status = status
+    new.created_at = record.created_at
+    new.run_at = record.run_at
+    new.deadline = record.deadline
     new.attempt = attempt
     new.claim = claim
+    new.address = record.address
+    new.progress = record.progress
+    new.partial = record.partial
+    new.result = record.result
     new.cancel = None
     new.handoff = handoff
+    new.is_escalated = record.is_escalated
+    new.weight = record.weight
     # Its text alone: a tuple with a member of an enum is looked at by each collection.
     new.steps = (*steps, (step, status._value_, now, agent, attempt, reason))
     return new
