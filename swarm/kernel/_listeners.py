@@ -18,8 +18,8 @@ class Listeners:
         on_documents: Those to call with a commit that holds only documents.
         by_folder: Those to call with a commit that changes a document in a top-level
             folder, by the folder's name.
-        by_document: For the folders whose listeners all take a document in place of
-            the commit that made just this one: what to call with it.
+        by_document: Those to call in place of these with the one document of a commit,
+            by the folder's name; None: one of them takes only commits.
     """
 
     __slots__ = ("_known", "by_document", "by_folder", "on_documents", "on_events")
@@ -32,7 +32,7 @@ class Listeners:
         self.on_events: tuple[Listener, ...] = ()
         self.on_documents: tuple[Listener, ...] = ()
         self.by_folder: dict[Segment, tuple[Listener, ...]] = {}
-        self.by_document: dict[Segment, tuple[DocumentListener, ...]] = {}
+        self.by_document: dict[Segment, tuple[DocumentListener, ...] | None] = {}
 
     def add(
         self,
@@ -66,8 +66,8 @@ class Listeners:
         self.by_document = {}
         for name in self.by_folder:
             each = [e for _, _, at, e in known if at is not None and name in at]
-            if None not in each:
-                self.by_document[name] = tuple(e for e in each if e is not None)
+            taking = tuple(e for e in each if e is not None)
+            self.by_document[name] = taking if len(taking) == len(each) else None
 
     def call(self, commit: Commit, *, has_events: bool) -> None:
         """Call each listener that a commit concerns, once."""

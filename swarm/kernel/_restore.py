@@ -193,5 +193,4 @@ class RestorableTree:
                 self._expiries.add(document)
 
     def _forget_surplus(self) -> None:
-        for entry in self._log.pop_surplus():
-            self._versions.forget(entry)
+        self._versions.forget(self._log.pop_surplus())

@@ -11,14 +11,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, TypeAlias, cast
 
 from swarm.errors import PathConflict
-from swarm.kernel._log import Entry, documents_of
-from swarm.model import AgentIdentity, Document, Path, Priority, Segment, living
+from swarm.kernel._log import Entry
+from swarm.model import AgentIdentity, Commit, Document, Path, Segment, living
 
 Folder: TypeAlias = dict[Segment, "Folder | str"]
 
-make: Final = object.__new__
-
-_NORMAL: Final = int(Priority.NORMAL)
 _FEW: Final = 64  # leaves without a document that are not worth tidying up
 
 
@@ -203,35 +200,6 @@ def _grow(node: Folder, segments: tuple[Segment, ...], path: Path) -> Folder:
     return node
 
 
-def next_version(
-    old: Document | None,
-    path: Path,
-    body: bytes | None,
-    record: Any,
-    revision: int,
-    at: int,
-    author: AgentIdentity,
-    priority: int = _NORMAL,
-    expires: int | None = None,
-) -> Document:
-    """Return the version that a commit makes of the document at `path`.
-
-    It is made field by field, at two thirds of the cost of calling the class.
-    """
-    made = make(Document)
-    made.path = path
-    made.body = body
-    made.record = record
-    made.version = revision
-    made.created = revision if old is None else old.created
-    made.at = at
-    made.author = author
-    made.priority = priority
-    made.expires = expires
-    made.previous = old
-    return made
-
-
 class Versions:
     """The tree and its past: every version refers to the one before.
 
@@ -263,18 +231,26 @@ class Versions:
         author: AgentIdentity,
         priority: int,
         expires: int | None,
-    ) -> Document:
+    ) -> Document | None:
         """Make a document's next version, and put it into the tree.
+
+        Without a body and a record it is a deletion; None: there is nothing to delete.
 
         Raises:
             PathConflict: The path is a folder, or goes through a document.
         """
         old = self._by_text.get(path.text)
-        new = next_version(
-            old, path, body, record, revision, at, author, priority, expires
+        is_deletion = body is None and record is None
+        if is_deletion and old is None:
+            return None
+        created = revision if old is None else old.created
+        new = Document(
+            path, body, record, revision, created, at, author, priority, expires, old
         )
         if old is None:
             self.begin(new)
+        elif is_deletion:
+            self.end(new)
         else:
             self._by_text[path.text] = new
         return new
@@ -316,11 +292,17 @@ class Versions:
         self.tombstones.clear()
         self.tombstones.update(ordered)
 
-    def forget(self, entry: Entry) -> None:
-        """Release the versions that only this entry of the log kept."""
-        for document in documents_of(entry):
-            document.previous = None
-            if document.body is None and document.record is None:
-                text = document.path.text
-                if self.tombstones.get(text) is document:
-                    del self.tombstones[text]
+    def forget(self, entries: Iterable[Entry]) -> None:
+        """Release the versions that only these entries of the log kept."""
+        for entry in entries:
+            # `documents_of`, written out: each commit to a full log comes here.
+            if type(entry) is Commit:
+                documents: tuple[Any, ...] = entry.documents
+            else:
+                documents = entry[:1] if type(entry) is tuple else (entry,)
+            for document in documents:
+                document.previous = None
+                if document.body is None and document.record is None:
+                    text = document.path.text
+                    if self.tombstones.get(text) is document:
+                        del self.tombstones[text]

@@ -335,15 +335,22 @@ def compares_as_python(patch):
 
 
 def keeps_the_end_of_what_was_there(patch):
-    def next_version(old, *arguments):
-        new = original(old, *arguments)
-        if old is not None and new.expires is None and not new.is_deleted:
-            new.expires = old.expires
-        return new
+    def with_end(document):
+        old = None if document is None else document.previous
+        if old is not None and document.expires is None and not document.is_deleted:
+            document.expires = old.expires
+        return document
 
-    original = _local.next_version
-    for module in (_local, _tree):
-        patch.setattr(module, "next_version", next_version)
+    def put(versions, *arguments):
+        return with_end(original_put(versions, *arguments))
+
+    def commit_one(tree, *arguments):
+        return with_end(original_commit(tree, *arguments))
+
+    original_put = _tree.Versions.put
+    original_commit = _local.LocalTree._commit_one
+    patch.setattr(_tree.Versions, "put", put)
+    patch.setattr(_local.LocalTree, "_commit_one", commit_one)
 
 
 def writes_again_what_is_not_swapped(patch):
