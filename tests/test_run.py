@@ -234,6 +234,24 @@ def test_a_program_that_cannot_be_found_is_not_started_again(program, server):
     assert "started again" not in err
 
 
+@pytest.mark.parametrize(
+    ("storage", "code", "said"),
+    [
+        ("redis://127.0.0.1:1", 1, "no Redis server answers"),
+        ("redis://127.0.0.1:abc", 2, "is no address"),
+        ("redis://127.0.0.1?durability=none", 2, "means nothing"),
+    ],
+)
+def test_a_server_that_cannot_be_used_is_one_error_for_all_processes(
+    program, storage, code, said
+):
+    start = program("async def main(swarm): ...\n")
+    found, _, err = end(start("--storage", storage, "--processes", "3"))
+    assert found == code
+    assert said in err
+    assert err.count("\n") == 1
+
+
 @REDIS
 def test_the_storage_stands_in_no_command_line(program, server):
     start = program(

@@ -107,18 +107,16 @@ def run_program(target: str, storage: str, name: str, lifeline: int = -1) -> int
     try:
         main = find_main(target)
         return asyncio.run(_Program(main, storage, name).run(lifeline))
-    except (UsageError, StorageUnsupported) as error:
-        return _say(error, USAGE)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except asyncio.CancelledError:
-        return INTERRUPTED
     except BaseException as error:  # noqa: BLE001  # the exit code says it
-        return _failed(error)
+        return failed(error)
 
 
-def _failed(error: BaseException) -> int:
+def failed(error: BaseException) -> int:
     """Print why a program has failed and return the exit code."""
+    if isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)):
+        return INTERRUPTED
+    if isinstance(error, (UsageError, StorageUnsupported)):
+        return _say(error, USAGE)
     if isinstance(error, SystemExit):
         if error.code is None or isinstance(error.code, int):
             return error.code or DONE

@@ -22,11 +22,13 @@ from swarm.cli._program import (
     STORE,
     USAGE,
     WORK_LEFT,
+    failed,
     run_program,
 )
+from swarm.errors import SwarmError
 from swarm.model import Backoff
-from swarm.ports import Entropy, LoopClock
-from swarm.storage import find_place
+from swarm.ports import Entropy, Limits, LoopClock
+from swarm.storage import find_place, open_kernel
 
 _BACKOFF: Final = Backoff(0.1, 5.0)
 _MOST: Final = 4
@@ -65,10 +67,16 @@ def run(target: str, *, storage: str, processes: int, name: str) -> int:
             f"{processes} processes need a storage that they can share, such as "
             f"redis://localhost, not {storage}"
         )
-    return asyncio.run(_run_processes(target, storage, name, processes))
+    try:
+        return asyncio.run(_run_processes(target, storage, name, processes))
+    except (KeyboardInterrupt, SwarmError) as error:
+        return failed(error)
 
 
 async def _run_processes(target: str, storage: str, name: str, processes: int) -> int:
+    """Open the tree once, so that one error tells that no process can, and run."""
+    opened = await open_kernel(storage, name, LoopClock(), Entropy(), Limits())
+    await opened.kernel.close()
     return await _Starter(target, storage, name).run(processes)
 
 

@@ -272,24 +272,35 @@ def _redis(url: str) -> Place:
         raise StorageUnsupported(
             "redis:// needs the client: install swarm-actors[redis]"
         )
-    parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query))
+    parts, shown = urlsplit(url), shown_url(url)
+    given = parse_qsl(parts.query, keep_blank_values=True)
+    options = dict(given)
+    if len(given) > len(options):
+        raise StorageUnsupported(f"{shown!r} has an option twice")
+    if parts.fragment:
+        raise StorageUnsupported(f"write '#' as %23 in {shown!r}")
     prefix = options.pop("prefix", "swarm")
-    durability = options.pop("durability", "")
-    if durability not in ("", "power"):
+    if not prefix or set(prefix) & set(":{}"):
+        raise StorageUnsupported(
+            f"the prefix of a swarm's keys is a word without ':', '{{' and '}}', not "
+            f"{prefix!r}: {shown!r}"
+        )
+    durability = options.pop("durability", None)
+    if durability not in (None, "power"):
         raise StorageUnsupported(
             "the server decides how durable commits are; durability=power refuses one "
-            f"that may lose them, and durability={durability} means nothing: "
-            f"{shown_url(url)!r}"
+            f"that may lose them, and durability={durability} means nothing: {shown!r}"
         )
     database = parts.path.strip("/")
     if database and not database.isdecimal() and parts.scheme != "unix":
         raise StorageUnsupported(
             "the database of a server is a number, as in redis://localhost/0, not "
-            f"{database!r}: {shown_url(url)!r}"
+            f"{database!r}: {shown!r}"
         )  # the client would take database 0
-    rest = parts._replace(query=urlencode(options))
-    return Place(server=rest.geturl(), prefix=prefix, durability=durability)
+    address = url.partition("?")[0]
+    if options:
+        address += f"?{urlencode(options)}"
+    return Place(server=address, prefix=prefix, durability=durability or "")
 
 
 def _options(url: str, known: set[str]) -> dict[str, str]:

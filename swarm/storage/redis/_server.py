@@ -30,6 +30,8 @@ _REFUSALS: Final = {
     "redis://USER:PASSWORD@HOST",
     "MISCONF": "it cannot write to its disk, and takes no writes until it can",
     "NOPERM": "the user may not do that",
+    "MOVED": "it is a node of a cluster, and another one has the slot of this swarm: "
+    "name the node that it tells",
     "WRONGTYPE": "another program has written to a key of this swarm; give the swarm "
     "a ?prefix= of its own",
 }
@@ -58,6 +60,7 @@ class ServerInfo:
     """A server as one connection found it.
 
     Attributes:
+        name: Its name: Redis or Valkey.
         run_id: The id of the server process; another after a restart or failover.
         version: Its version, such as "7.0.15".
         is_ready: Whether it takes writes: it is no replica, and has loaded its data.
@@ -65,6 +68,7 @@ class ServerInfo:
         connection: The server's id of this connection, or 0: not known.
     """
 
+    name: str
     run_id: str
     version: str
     is_ready: bool
@@ -79,7 +83,7 @@ class ServerInfo:
 
     def __str__(self) -> str:
         return (
-            f"Redis {self.version}, durability {self.durability}: "
+            f"{self.name} {self.version}, durability {self.durability}: "
             f"{DURABILITIES[self.durability]}"
         )
 
@@ -94,8 +98,8 @@ def unfit(server: ServerInfo, address: str, durability: str) -> SwarmError | Non
     """
     if server.is_too_old:
         return StorageFailed(
-            f"the server at {address} is Redis {server.version}; swarm needs "
-            f"{OLDEST[0]}.{OLDEST[1]} or newer"
+            f"the server at {address} is {server.name} {server.version}; swarm needs "
+            f"Redis {OLDEST[0]}.{OLDEST[1]} or newer"
         )
     if not server.is_ready:
         return StorageFailed(
@@ -131,6 +135,7 @@ def describe_server(
         connection: The server's id of the connection.
     """
     return ServerInfo(
+        name="Valkey" if "valkey_version" in info else "Redis",
         run_id=info.get("run_id", ""),
         version=info.get("valkey_version", info.get("redis_version", "?")),
         is_ready=info.get("role", "master") == "master"

@@ -114,12 +114,40 @@ async def test_a_wrong_password_is_no_absent_server(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "end", ["localhost:abc", "localhost?nonsense=1", "localhost/abc"]
+    "end",
+    [
+        "localhost:abc",
+        "localhost?nonsense=1",
+        "localhost/abc",
+        "localhost?prefix=a&prefix=b",
+        "localhost?prefix=",
+        "localhost?prefix=a:b",
+        "localhost?prefix=a}b",
+        "localhost?durability=",
+        "localhost/0#1",
+    ],
 )
 async def test_a_wrong_address_is_refused_and_shown(end):
     with pytest.raises(StorageUnsupported, match=r"redis://localhost"):
         async with Swarm("shop", f"redis://{end}"):
             pass
+
+
+async def test_an_address_is_shown_as_it_was_given():
+    with pytest.raises(StorageFailed, match=r"answers at unix:///no/socket:"):
+        await Swarm.open("shop", "unix:///no/socket")
+
+
+def test_a_server_is_called_by_its_name():
+    told = {"redis_version": "7.2.4", "valkey_version": "9.1.2"}
+    assert str(describe_server(told, None, 1)).startswith("Valkey 9.1.2, ")
+    assert str(describe_server({"redis_version": "7.4"}, None, 1))[:10] == "Redis 7.4,"
+
+
+def test_a_node_of_a_cluster_that_has_another_slot_says_where_the_tree_is():
+    text = explain_refusal("MOVED 3884 10.0.0.7:6379")
+    assert "10.0.0.7:6379" in text
+    assert "name the node" in text
 
 
 @pytest.mark.parametrize(
