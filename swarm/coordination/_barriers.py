@@ -351,7 +351,7 @@ class BarrierHandle(Displayable):
         ended = await self._core.commit_plan(
             self._identity, plan_break, self._path, self.parties, reason, id
         )
-        self._tell(ended, but=id)
+        self._tell(ended)
         return ended is not None
 
     def _tell(self, ended: Ended | None, but: str = "") -> None:

@@ -12,7 +12,6 @@ from swarm.coordination._barrier_rules import read_state
 from swarm.coordination._barriers import (
     BarrierHandle,
     BarrierTerms,
-    PartyWaiter,
 )
 from swarm.coordination._core import Core, Life, NoAgents, Session, Sessions
 from swarm.coordination._cycles import CycleLink, CycleWatch, describe_link
@@ -21,7 +20,7 @@ from swarm.coordination._handles import LockHandle, LockTerms, MultiAcquire
 from swarm.coordination._joins import TaskJoins
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_manager import LeaseManager
-from swarm.coordination._lease_rules import decide_withdraw
+from swarm.coordination._lease_rules import DEAD, decide_withdraw
 from swarm.coordination._lease_state import load
 from swarm.coordination._semaphores import Limiter, SemaphoreHandle, SemaphoreTerms
 from swarm.coordination._terms import (
@@ -33,7 +32,7 @@ from swarm.coordination._terms import (
 from swarm.coordination._views import Barriers, Locks, Semaphores
 from swarm.coordination._wait_graph import Obstacle, WaitGraph
 from swarm.coordination._waiting import LeaseWaiter
-from swarm.errors import BrokenBarrier, DeadlockError, DeadlockTimeout, LeaseLost
+from swarm.errors import DeadlockError, DeadlockTimeout
 from swarm.model import OWNER, TIME, AgentIdentity, Path, Priority, check_text
 from swarm.ports import Clock, Entropy, Kernel, Runtime, Tail, View
 from swarm.state import Policy
@@ -250,8 +249,13 @@ class Coordination:
         await _break_barriers(self._barriers, is_theirs)
 
     def lose(self, reason: str) -> None:
-        """Count all that this process holds as lost, and fail what waits."""
-        _lose_all(self._core, reason)
+        """Count all that this process holds as lost; commit nothing.
+
+        What waits is told by `forget`, when it takes the request out: one that is still
+        on its way to the tree then comes after that, and waits on.
+        """
+        for lease in tuple(self._core.leases.values()):
+            lease._manager.end(lease, reason)
 
     def rename(self, process: str) -> None:
         """Go on as another process."""
@@ -342,7 +346,7 @@ async def _forget_leases(
     for name, requests, grants in core.look(_found, folder, manager, is_gone):
         spec = spec_of(name)
         for id in requests:  # noqa: A001
-            which = partial(tuple, (id,))
+            which = partial(tuple, (id, DEAD))
             await core.finish(manager.decide(TIME, spec, decide_withdraw, which))
         for id in grants if leases else ():  # noqa: A001
             await core.finish(manager.force(TIME, spec, id, "its process has gone"))
@@ -354,16 +358,6 @@ async def _break_barriers(terms: BarrierTerms, is_gone: Callable[[str], bool]) -
     for path, parties, id in core.look(_arrived, is_gone):  # noqa: A001
         barrier = BarrierHandle(terms, TIME, path, parties)
         await core.finish(barrier._break("a process has gone", id))
-
-
-def _lose_all(core: Core, reason: str) -> None:
-    """End every lease of this process here and fail every waiter; commit nothing."""
-    for lease in tuple(core.leases.values()):
-        lease._manager.end(lease, reason)
-    for waiter in tuple(core.waiters.values()):
-        if not waiter.is_decided:
-            kind = BrokenBarrier if isinstance(waiter, PartyWaiter) else LeaseLost
-            waiter.fail(kind(f"{waiter.session} waited in vain: {reason}"))
 
 
 def _found(

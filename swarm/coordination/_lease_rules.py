@@ -110,14 +110,23 @@ def decide_acquire(
 
 
 @swept
-def decide_withdraw(state: Any, now: int, spec: AcquireSpec, id: str) -> Ruling:  # noqa: A002
-    """Take a request out of the queue; the answer is whether it was in it (L5)."""
+def decide_withdraw(
+    state: Any,
+    now: int,
+    spec: AcquireSpec,
+    id: str,  # noqa: A002
+    reason: str = "",
+) -> Ruling:
+    """Take a request out of the queue; the answer is whether it was in it (L5).
+
+    With a `reason` its own call has not asked for that, and is to be told.
+    """
     asked = state.requests.get(id)
     if asked is None:
         return KEEP, (), False
     state = state.successor()
     state.dequeue(asked)
-    return grant_next(state, now, spec, True)
+    return grant_next(state, now, spec, True, gone=((id, reason),) if reason else ())
 
 
 def decide_release(

@@ -129,7 +129,15 @@ class RecordWatch:
         revision: int = 0,
         commit: Commit | None = None,
     ) -> None:
-        """Tell a waiter or a holder of this process what a record says of it."""
+        """Tell a waiter or a holder of this process what a record says of it.
+
+        Args:
+            id: The id of its request.
+            state: The record, at least as new as the answer to the request.
+            revision: The commit that made this version; 0: the newest, of which the
+                log may have told before the answer came.
+            commit: That commit, if it is at hand.
+        """
         manager, core = self._manager, self._core
         held, waits = state.tables()
         waiter = core.waiters.get(id)
@@ -138,9 +146,7 @@ class RecordWatch:
                 return
             grant = held.get(waiter.upgrades or id)
             if grant is None or (waiter.upgrades and grant.mode != "exclusive"):
-                cause = "removed"
-                if not waiter.upgrades and not self._is_removed(waiter.spec, commit):
-                    cause = DEAD
+                cause = "removed" if self._is_removed(waiter.spec, commit) else DEAD
                 lost = _reason(waiter.upgrades or id, commit, cause)
                 why = state.refusal(waiter.spec) or lost
                 waiter.fail(waiter.error or waiter.in_vain(why))
@@ -149,7 +155,7 @@ class RecordWatch:
             manager.grant(waiter, grant)
             return
         lease = core.leases.get(id)
-        if lease is None or lease.token >= revision:
+        if lease is None or 0 < revision <= lease.token:
             return
         grant = held.get(id)
         if grant is not None:

@@ -105,7 +105,7 @@ class Connection:
         )
 
     def _lose(self) -> None:
-        """Count the leases of this process as lost, and fail what waits for some."""
+        """Count the leases of this process as lost."""
         self._coordinator.coordination.lose(_LOST)
 
     async def _give_up(self, process: str) -> None:

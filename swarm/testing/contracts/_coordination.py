@@ -168,6 +168,45 @@ class CoordinationContract(ContractBase):
             assert await outcome(gone) is None
             assert "it was released" in repr(lease)
 
+    @pytest.mark.parametrize("kind", ["exclusive", "semaphore"])
+    async def test_a_request_that_its_own_process_takes_out_is_lost(
+        self, kind: str
+    ) -> None:
+        """L5: as one does that was taken for dead. It tells itself of own commits."""
+        async with self.processes() as (one, other):
+            lease = await other.hold(kind)
+            waiter = start(one.want(kind))
+            await self.settle()
+            await one.coordination.forget(lambda _: True)
+            await self.settle()
+            assert waiter.done()
+            assert isinstance(await outcome(waiter), LeaseLost)
+            await lease.release()
+
+    async def test_an_upgrade_that_its_own_process_takes_out_is_lost(self) -> None:
+        async with self.processes() as (one, other):
+            lease = await one.hold("upgradeable")
+            reader = await other.hold("shared")
+            upgrade = start(lease.upgrade())
+            await self.settle()
+            await one.coordination.forget(lambda _: True)
+            await self.settle()
+            assert upgrade.done()
+            assert isinstance(await outcome(upgrade), LeaseLost)
+            assert lease.mode == "upgradeable"
+            await reader.release()
+            await lease.release()
+
+    async def test_an_arrival_that_its_own_process_takes_out_is_lost(self) -> None:
+        """B4."""
+        async with self.processes() as (one, _):
+            waiter = start(one.barrier().wait())
+            await self.settle()
+            await one.coordination.forget(lambda _: True)
+            await self.settle()
+            assert waiter.done()
+            assert isinstance(await outcome(waiter), BrokenBarrier)
+
     async def test_a_lock_taken_away_during_its_release_says_so(self) -> None:
         async with self.processes() as (one, other):
             lease = await one.hold("exclusive")
