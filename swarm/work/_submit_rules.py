@@ -166,7 +166,7 @@ def submission_of(
         raise TypeError(f"submit() got an unexpected keyword argument {min(wrong)!r}")
     fields = {
         name: check(name, options[name])
-        for name, check in _CHECKS.items()
+        for name, check in CHECKS.items()
         if name in options and not (options[name] is None and name in _MAY_BE_NONE)
     }
     metadata = options.get("metadata")
@@ -283,7 +283,7 @@ def _escalation(name: str, target: Any) -> str:
     return str(target)
 
 
-_CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
+CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "key": _key,
     "parent": lambda _, parent: task_id_of(parent),
     "priority": _priority,
@@ -293,3 +293,4 @@ _CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "escalate_to": _escalation,
     "schema_version": _text,
 }
+"""The check of each option of a task, which returns the option as a record keeps it."""

@@ -19,12 +19,12 @@ from swarm.model import (
     AgentIdentity,
     Backoff,
     check_name,
-    check_seconds,
     check_text,
     check_whole,
     shown,
     to_datetime,
 )
+from swarm.work._submit_rules import CHECKS
 from swarm.work._task_record import TaskRecord, TaskStatus
 
 StageStatus: TypeAlias = Literal["pending", "running", "completed", "failed", "skipped"]
@@ -82,16 +82,11 @@ def check_stage(name: str, stage: StageOptions) -> None:
     check_word("the name of a stage", name)
     where = f"stage '{name}'"
     check_whole(f"{where}: concurrency", stage.concurrency, 1)
-    check_whole(f"{where}: max_retries", stage.max_retries, 0)
-    if stage.max_retries > 1_000_000_000:  # as for any task: a record holds 64 bits
-        raise ValueError(f"{where}: max_retries is at most 1000000000")
+    for option in ("timeout", "max_retries", "backoff"):
+        CHECKS[option](f"{where}: {option}", getattr(stage, option))
     for word in ("agent", "capability", "role"):
         if getattr(stage, word) is not None:
             check_name(f"{where}: {word}", getattr(stage, word))
-    if stage.timeout is not None:
-        check_seconds(f"{where}: timeout", stage.timeout)
-    if not isinstance(stage.backoff, Backoff):
-        raise TypeError(f"{where}: backoff is a Backoff, not {shown(stage.backoff)}")
     if not isinstance(stage.map, bool):
         raise TypeError(f"{where}: map is True or False, not {shown(stage.map)}")
     if sum(to is not None for to in (stage.agent, stage.capability, stage.role)) > 1:

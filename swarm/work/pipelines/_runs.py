@@ -114,7 +114,7 @@ class PipelineRun(Displayable):
         return draw_text(title, self._record.stages, self.stages)
 
     def mermaid(self) -> str:
-        """Return the run as a Mermaid flowchart, coloured by status."""
+        """Return the run as a Mermaid flowchart, with the status of each stage."""
         return draw_mermaid(self._record.stages, self.stages)
 
     def __repr__(self) -> str:

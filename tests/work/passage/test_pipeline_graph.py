@@ -138,7 +138,7 @@ def test_a_bad_shape_is_one_clear_error(shapes, message):
         ({"name": ""}, "the name of a stage is letters, digits"),
         ({"concurrency": 0}, "concurrency is 1 or more"),
         ({"max_retries": -1}, "max_retries is 0 or more"),
-        ({"max_retries": 10**20}, "max_retries is at most"),
+        ({"max_retries": 10**20}, "max_retries is 1000000000 or less"),
         ({"timeout": 0}, "timeout is from 0.000001 to"),
         ({"agent": "x", "role": "y"}, "one of agent, capability"),
     ],
@@ -467,9 +467,9 @@ def test_a_definition_is_drawn():
     )
     assert flow.text() == (
         "content\n"
-        "  research  Writer.write  first           by capability research\n"
-        "  check     take          after research  for each item, 2 at a time\n"
-        "  write     Writer.write  after check     by agent bo"
+        "  research  Writer.write, first\n"
+        "  check     take, after research\n"
+        "  write     Writer.write, after check"
     )
     assert flow.mermaid() == (
         "flowchart LR\n"
@@ -512,11 +512,7 @@ def test_a_run_is_drawn_with_its_progress():
     }
     progress = derive(shapes, in_run(tasks), None)
     assert draw_text("run-1 (failed)", shapes, progress) == (
-        "run-1 (failed)\n"
-        "  a  completed          1.5 s  first\n"
-        '  b  failed: no "good"         after a'
+        'run-1 (failed)\n  a  completed, first\n  b  failed: no "good", after a'
     )
     drawn = draw_mermaid(shapes, progress)
     assert 's1["b<br/>failed: no #34;good#34;"]' in drawn
-    assert "class s0 completed" in drawn
-    assert "classDef failed" in drawn
