@@ -10,7 +10,7 @@ from swarm.system._coordinator import Coordinator
 from swarm.system._surface import Surface
 
 if TYPE_CHECKING:  # a hello world does not load it
-    from swarm.work import LiveClaim
+    from swarm.work import HeldClaim
 
 
 class AgentSurfaces:
@@ -41,7 +41,7 @@ class AgentSurfaces:
             )
         await self._subscription_scope.ended()
 
-    def _claims(self) -> "list[LiveClaim]":
+    def _claims(self) -> "list[HeldClaim]":
         """Return the claims that nothing but the agent itself would end."""
         work = self._coordinator.work
         if work is None or "swarm" not in vars(self):

@@ -108,6 +108,7 @@ from swarm.work._handoff_manager import HandoffManager
 from swarm.work._handoff_record import HandoffRecord, HandoffStatus, load_handoff
 from swarm.work._handoffs import Handoff, Handoffs
 from swarm.work._health import Server
+from swarm.work._held_claim import HeldClaim
 from swarm.work._schedule_rules import TaskSchedule
 from swarm.work._schedules import Schedules
 from swarm.work._serving import Binding, ServeOptions, as_json, served, serves
@@ -121,7 +122,7 @@ from swarm.work._submit_rules import (
 )
 from swarm.work._task_handle import Caller, Task, TaskInfo, TaskList
 from swarm.work._task_keeper import TaskKeeper, TaskOptions, TaskWorker
-from swarm.work._task_manager import LiveClaim, TaskManager
+from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import Progress, RecordEntry, TaskRecord, TaskStatus
 from swarm.work._task_record import load as load_task
 from swarm.work._task_rules import TABLE as TRANSITIONS
@@ -159,7 +160,7 @@ __all__ = [
     "HandoffStatus",
     "Handoffs",
     "HasTask",
-    "LiveClaim",
+    "HeldClaim",
     "Pipeline",
     "PipelineManager",
     "PipelineRun",

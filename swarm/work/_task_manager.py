@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -48,6 +48,9 @@ from swarm.work._task_record import (
 )
 from swarm.work._task_rules import decide_cancel, decide_orphaned, decide_overdue
 
+if TYPE_CHECKING:
+    from swarm.work._held_claim import HeldClaim
+
 Observer = Callable[[TaskRecord | None], None]
 """Called with a task's new record in the middle of a commit; None: the task is gone, or
 the swarm has ended."""
@@ -60,37 +63,6 @@ _LAG: Final = MICRO // 20
 
 _AGAIN: Final = MICRO
 """After how long what came due is tried again, when its commit has failed."""
-
-
-class LiveClaim(Protocol):
-    """A claim of this process, as the log speaks to it."""
-
-    def follow(self, record: TaskRecord | None) -> None:
-        """Take in the task's new record."""
-        ...
-
-    @property
-    def identity(self) -> AgentIdentity:
-        """The agent that holds it."""
-        ...
-
-    @property
-    def is_served(self) -> bool:
-        """Whether the swarm asks the worker for the work, and ends the claim."""
-        ...
-
-    @property
-    def beats_at(self) -> int:
-        """When it is to be renewed, in kernel time."""
-        ...
-
-    def beat(self, now: int) -> None:
-        """Renew it, or give it up; `now` is kernel time."""
-        ...
-
-    async def close(self, reason: str, *, has_failed: bool = False) -> None:
-        """Give the task back for a worker that is gone."""
-        ...
 
 
 class TaskManager(TaskCommitter):
@@ -143,7 +115,7 @@ class TaskManager(TaskCommitter):
         self.entropy: Entropy = entropy
         self.interceptors: Interceptors | None = interceptors
         self.queue: ClaimQueue = ClaimQueue(index)
-        self.claims: dict[str, LiveClaim] = {}
+        self.claims: dict[str, HeldClaim] = {}
         self.servers: Iterable[Server] = ()
         self.elsewhere: Callable[[], Iterable[Server]] = tuple
         self.is_shared: bool = False
@@ -284,7 +256,7 @@ class TaskManager(TaskCommitter):
         """Return in words how many tasks there are, and which run."""
         return described(self.index, self.now(), self.waiting_reasons())
 
-    def claims_of(self, identity: AgentIdentity) -> list[LiveClaim]:
+    def claims_of(self, identity: AgentIdentity) -> "list[HeldClaim]":
         """Return the live claims that an agent made itself, and nothing else ends."""
         claims = self.claims.values()
         return [c for c in claims if c.identity == identity and not c.is_served]
