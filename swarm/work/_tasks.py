@@ -435,8 +435,6 @@ class Tasks(Displayable):
         *,
         kind: str | None = None,
         status: TaskStatus | str | None = None,
-        requester: str | None = None,
-        assignee: str | None = None,
         parent: HasTask | str | None = None,
         limit: int | None = 100,
     ) -> TaskList:
@@ -448,8 +446,6 @@ class Tasks(Displayable):
         Args:
             kind: A kind, or a pattern of kinds.
             status: Their status.
-            requester: The name of the agent that submitted them.
-            assignee: The name of the agent that works on them.
             parent: The task that they are parts of.
             limit: How many at most; None: all.
 
@@ -465,14 +461,10 @@ class Tasks(Displayable):
         if status is not None:
             check_choice("status", status, tuple(TaskStatus))
         wanted = None if status is None else TaskStatus(status)
-        for what, text in (
-            ("a kind", kind),
-            ("requester", requester),
-            ("assignee", assignee),
-        ):
-            if text is not None:
-                check_text(what, text)
-        selector = None if kind is None else TaskSelector(kind, ())
+        selector = None
+        if kind is not None:
+            check_text("a kind", kind)
+            selector = TaskSelector(kind, ())
         index = self.manager.index
         if parent is not None:
             records = index.children(task_id_of(parent))
@@ -482,12 +474,10 @@ class Tasks(Displayable):
         for record in reversed(records):
             if len(found) == limit:
                 break
-            spec, claim = record.spec, record.claim
+            spec = record.spec
             if (
                 (wanted is None or record.status is wanted)
                 and (selector is None or selector.takes(spec.kind))
-                and (requester is None or spec.requester.agent_id == requester)
-                and (assignee is None or (claim and claim.agent == assignee))
                 and self._caller.may_read(spec.id)
             ):
                 found.append(info_of(record))

@@ -58,7 +58,7 @@ async def test_an_agent_that_takes_a_gather_over_cancels_what_is_not_needed(stor
         ada = await swarm.spawn(Gatherer, name="ada")
         whole = await swarm.tasks.submit("whole")
         await asyncio.sleep(1)
-        assert len(swarm.tasks.find(kind="part", requester="ada")) == 3
+        assert len(swarm.tasks.find(kind="part", parent=whole)) == 3
         await ada.kill()
         await swarm.spawn(Gatherer, name="bo")
         await asyncio.sleep(1)

@@ -41,7 +41,7 @@ def calls(swarm, claim, task, run):
     yield "unschedule", tasks.unschedule, {"name": "s"}
     yield "claim", tasks.claim, {"kind": "a", "lease": 30.0, "timeout": 0}
     yield "get", tasks.get, {"task_id": "a"}
-    fields = ("kind", "status", "requester", "assignee", "parent", "limit")
+    fields = ("kind", "status", "parent", "limit")
     yield "find", tasks.find, dict.fromkeys(fields)
     yield "result", task.result, {"timeout": 0}
     yield "cancel", task.cancel, {"reason": ""}
