@@ -7,7 +7,6 @@ from swarm.coordination import Coordination
 from swarm.model import TIME, AgentIdentity, Commit, Document
 from swarm.ports import Tail, View, correlated
 from swarm.work import _handoff_rules as rules
-from swarm.work._due_records import DueRecords
 from swarm.work._handoff_record import (
     HANDOFFS,
     HandoffRecord,
@@ -15,7 +14,7 @@ from swarm.work._handoff_record import (
     load_handoff,
 )
 from swarm.work._task_manager import TaskManager
-from swarm.work._waiting import News
+from swarm.work._waiting import DueRecords, News
 
 
 class HandoffManager:

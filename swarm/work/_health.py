@@ -156,13 +156,22 @@ def described(index: TaskIndex, now: int, waiting: Counter[str]) -> list[str]:
 # --- health ---------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class Facts:
-    """The facts by which the health of a swarm is judged.
+def health_of(
+    *,
+    now: int,
+    patience: int,
+    oldest_due: Mapping[tuple[str, str], int],
+    is_served: Callable[[str, str], bool],
+    overdue_leases: int,
+    outcomes: Mapping[str, Sequence[str]],
+    dead_letters: int,
+    overdue_schedules: Sequence[str],
+) -> tuple[dict[str, Any], int | None]:
+    """Return `global.health`, and when an issue may begin with time alone, or None.
 
-    Attributes:
+    Args:
         now: Kernel time.
-        patience: Seconds that a due task may wait for an agent that serves its kind.
+        patience: How long a due task may wait for an agent that serves its kind.
         oldest_due: For each address and kind with due tasks, since when one waits.
         is_served: Whether anybody known takes tasks of an address and kind.
         overdue_leases: How many leases ended long ago, and were not followed up.
@@ -170,40 +179,27 @@ class Facts:
         dead_letters: How many events wait as dead letters.
         overdue_schedules: The schedules whose next task is late.
     """
-
-    now: int
-    patience: int
-    oldest_due: Mapping[tuple[str, str], int]
-    is_served: Callable[[str, str], bool]
-    overdue_leases: int = 0
-    outcomes: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
-    dead_letters: int = 0
-    overdue_schedules: Sequence[str] = ()
-
-
-def health_of(facts: Facts) -> tuple[dict[str, Any], int | None]:
-    """Return `global.health`, and when an issue may begin with time alone, or None."""
     issues: list[str] = []
     next_at: int | None = None
-    for (address, kind), since in sorted(facts.oldest_due.items()):
-        if kind.startswith(BY_PEOPLE) or facts.is_served(address, kind):
+    for (address, kind), since in sorted(oldest_due.items()):
+        if kind.startswith(BY_PEOPLE) or is_served(address, kind):
             continue
         whom = f" of {address}" if address else ""
-        begins = since + facts.patience
-        if begins <= facts.now:
-            waited = (facts.now - since) // MICRO // 60 * 60
+        begins = since + patience
+        if begins <= now:
+            waited = (now - since) // MICRO // 60 * 60
             issues.append(f"nobody{whom} serves {kind!r}: due for {waited} s or more")
         elif next_at is None or begins < next_at:
             next_at = begins
-    if facts.overdue_leases:
-        issues.append(f"{facts.overdue_leases} tasks wait to be rescued")
-    for kind, outcomes in sorted(facts.outcomes.items()):
-        newest = outcomes[:FAILING]
+    if overdue_leases:
+        issues.append(f"{overdue_leases} tasks wait to be rescued")
+    for kind, ends in sorted(outcomes.items()):
+        newest = ends[:FAILING]
         if len(newest) == FAILING and "complete" not in newest:
             issues.append(f"the last {FAILING} tasks of {kind!r} failed")
-    if facts.dead_letters:
-        issues.append(f"{facts.dead_letters} events wait as dead letters")
-    issues += [f"schedule {name!r} is overdue" for name in facts.overdue_schedules]
-    is_critical = facts.overdue_leases >= _BACKLOG
+    if dead_letters:
+        issues.append(f"{dead_letters} events wait as dead letters")
+    issues += [f"schedule {name!r} is overdue" for name in overdue_schedules]
+    is_critical = overdue_leases >= _BACKLOG
     status = "critical" if is_critical else "degraded" if issues else "healthy"
     return {"status": status, "issues": issues}, next_at

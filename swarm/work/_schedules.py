@@ -1,7 +1,6 @@
 """The schedules of a swarm: each process waits for the next time, one submits."""
 
 from swarm.model import OWNER, Document
-from swarm.work._due_records import DueRecords
 from swarm.work._schedule_rules import (
     TaskSchedule,
     all_schedules,
@@ -9,6 +8,7 @@ from swarm.work._schedule_rules import (
     schedule_in,
 )
 from swarm.work._task_manager import TaskManager
+from swarm.work._waiting import DueRecords
 
 
 class Schedules:

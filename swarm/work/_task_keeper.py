@@ -24,7 +24,7 @@ from swarm.model import (
 from swarm.ports import Plan, View, Write, one_loop_turn
 from swarm.work import _checkpoint_rules as checkpoint_rules
 from swarm.work import _handoff_rules as handoff_rules
-from swarm.work._health import FAILING, Facts, health_of
+from swarm.work._health import FAILING, health_of
 from swarm.work._schedules import Schedules
 from swarm.work._steps import STEPS
 from swarm.work._task_manager import TaskManager
@@ -160,7 +160,7 @@ class TaskKeeper:
         are_left = await self._prune(now)
         await self._write(METRICS, self._metrics(now), "last_updated", shared=True)
         letters = await manager.kernel.read(_count, DEAD_LETTERS)
-        health, next_at = health_of(self._facts(now, letters))
+        health, next_at = self._health(now, letters)
         shown = {**health, "last_check": to_datetime(now).isoformat()}
         await self._write(HEALTH, shown, "last_check", shared=True)
         running = manager.index.running_by_agent()
@@ -210,10 +210,10 @@ class TaskKeeper:
             "last_updated": to_datetime(now).isoformat(),
         }
 
-    def _facts(self, now: int, dead_letters: int) -> Facts:
+    def _health(self, now: int, dead_letters: int) -> tuple[dict[str, Any], int | None]:
         manager, index = self._manager, self._manager.index
         patience = int(self._options.patience * MICRO)
-        return Facts(
+        return health_of(
             now=now,
             patience=patience,
             oldest_due=index.oldest_due(),

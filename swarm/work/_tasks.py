@@ -1,8 +1,8 @@
 """Tasks, as one identity submits, claims and finds them: `swarm.tasks`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Final, Literal, Unpack
+from typing import Any, Final, Literal, Unpack
 
 import attrs
 
@@ -73,7 +73,6 @@ class Tasks(Displayable):
     __slots__ = (
         "_caller",
         "_capabilities",
-        "_is_intercepted",
         "_selectors",
         "identity",
         "manager",
@@ -99,7 +98,6 @@ class Tasks(Displayable):
         self.identity: AgentIdentity = identity
         self._caller = Caller(manager, identity, rights)
         self._capabilities = capabilities
-        self._is_intercepted = True
         self._selectors: dict[tuple[str, tuple[str, ...]], TaskSelector] = {}
 
     def __repr__(self) -> str:
@@ -153,21 +151,31 @@ class Tasks(Displayable):
             TypeError: An argument is not of its type.
             ValueError: An argument means nothing.
         """
+        interceptors = self.manager.interceptors
+        if interceptors is None or interceptors.submit is None:
+            return await self._submit(kind, payload, options)
+        metadata = options.pop("metadata", None)
+        call = SubmitCall(
+            submitter=self.identity,
+            kind=kind,
+            payload=payload,
+            metadata=metadata,
+            options=options,
+        )
+
+        async def proceed(call: SubmitCall) -> Task:
+            terms = {**call.options, "metadata": call.metadata}
+            return await self._submit(call.kind, call.payload, terms)
+
+        intercepted: Task = await interceptors.submit(call, proceed)
+        return intercepted
+
+    async def _submit(
+        self, kind: str, payload: JSON, options: Mapping[str, Any]
+    ) -> Task:
         manager = self.manager
         if manager.closed is not None:
             raise manager.closed
-        interceptors = manager.interceptors
-        if interceptors is not None and interceptors.submit and self._is_intercepted:
-            metadata = options.pop("metadata", None)
-            call = SubmitCall(
-                submitter=self.identity,
-                kind=kind,
-                payload=payload,
-                metadata=metadata,
-                options=options,
-            )
-            intercepted: Task = await interceptors.submit(call, self._submit_on)
-            return intercepted
         once = options.get("once", False)
         if once.__class__ is not bool:
             raise TypeError(f"once is True or False, not {shown(once)}")
@@ -187,14 +195,6 @@ class Tasks(Displayable):
             spec = attrs.evolve(submission[0], id=task_id, path=task_path(task_id))
             found = await self._commit((spec, *submission[1:]), once)
         return Task(self._caller, *found)
-
-    async def _submit_on(self, call: SubmitCall) -> Task:
-        """Submit what interceptors have passed on."""
-        tasks = Tasks(self.manager, self.identity)
-        tasks._caller, tasks._is_intercepted = self._caller, False
-        return await tasks.submit(
-            call.kind, call.payload, metadata=call.metadata, **call.options
-        )
 
     async def _commit(
         self, submission: Submission, once: bool

@@ -3,7 +3,7 @@ import pytest
 
 from swarm.model import Path
 from swarm.work import Schedules, TaskKeeper, TaskOptions
-from swarm.work._health import Facts, health_of
+from swarm.work._health import health_of
 from swarm.work._task_keeper import HEALTH, METRICS
 from tests.support.work import KERNELS, offices, quiet
 
@@ -136,17 +136,17 @@ async def test_a_quiet_swarm_is_looked_at_no_more(kind):
 
 
 def judged(**facts):
-    return health_of(
-        Facts(
-            **{
-                "now": 100_000_000,
-                "patience": 60_000_000,
-                "oldest_due": {},
-                "is_served": lambda address, kind: False,
-                **facts,
-            }
-        )
-    )
+    nothing = {
+        "now": 100_000_000,
+        "patience": 60_000_000,
+        "oldest_due": {},
+        "is_served": lambda address, kind: False,
+        "overdue_leases": 0,
+        "outcomes": {},
+        "dead_letters": 0,
+        "overdue_schedules": (),
+    }
+    return health_of(**{**nothing, **facts})
 
 
 def test_health_says_what_is_wrong_and_when_it_may_go_wrong():
