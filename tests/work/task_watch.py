@@ -1,12 +1,13 @@
 """Looks at every commit of a swarm for what must never happen to a task."""
 
+from collections import Counter
 from typing import Any
 
 import orjson
 
 from swarm import Swarm
 from swarm.model import Commit, event_type
-from swarm.work._task_record import FINAL, TaskRecord, load
+from swarm.work._task_record import FAILURES, FINAL, KEPT_ENTRIES, TaskRecord, load
 from swarm.work._task_rules import NEW, TABLE
 
 EVENTS = {
@@ -39,6 +40,7 @@ class TaskWatch:
         self.manager: Any = None if swarm is None else swarm.tasks.manager
         self.tasks: dict[str, TaskRecord] = {}
         self.tokens: dict[str, int] = {}
+        self.failures: Counter[str] = Counter()
         self.rescued = 0
         self.wrong: list[str] = []
         self.kernel.listen(self.see, documents=True)
@@ -66,6 +68,11 @@ class TaskWatch:
 
         index.pick, index.give_back, index.defer = picks, gives, defers
 
+    def now(self) -> int:
+        """Return kernel time, by which leases end."""
+        now: int = self.kernel.local.now()
+        return now
+
     def must(self, holds: object, claim: str) -> None:
         if not holds:
             self.wrong.append(claim)
@@ -81,7 +88,8 @@ class TaskWatch:
         for document in commit.documents:
             match document.path.segments[:2]:
                 case ("global", "tasks") if not document.is_deleted:
-                    self.see_task(str(document.path.name), load(document), events)
+                    task_id = str(document.path.name)
+                    self.see_task(task_id, load(document), events)
                 case ("shared", task_id) if not document.is_deleted:
                     self.see_guarded(str(task_id), document)
         keyed = [t.spec.key for t in self.tasks.values() if t.status not in FINAL]
@@ -92,7 +100,7 @@ class TaskWatch:
         """J4: a write under a claim is one of the live claim."""
         claim = self.tasks[task_id].claim
         token = orjson.loads(document.json)
-        live = claim is not None and claim.token == token
+        live = claim is not None and claim.token == token and claim.expires > self.now()
         self.must(live, "J4: a stale claim has written")
 
     def see_task(self, task_id: str, new: Any, events: list[str]) -> None:
@@ -102,9 +110,21 @@ class TaskWatch:
             self.must(events == list(EVENTS["submit"]), "J1: no one event of a submit")
             return
         self.must(old.status not in FINAL, "J5: a final task has changed")
+        is_over = old.claim is not None and old.claim.expires <= self.now()
         if new.history[-1:] == old.history[-1:]:
-            return  # progress, a renewal, a cancellation that is asked for
+            is_asked = new.cancel != old.cancel
+            self.must(
+                is_asked or not is_over, "J4: progress or renewal after the lease"
+            )
+            return
         entry, claim = new.history[-1], new.claim
+        if entry.step in ("complete", "snooze", "release", "hand over"):
+            self.must(not is_over, f"J4: {entry.step} after the lease")
+        if entry.step in FAILURES:
+            self.failures[task_id] += 1
+            told = len(new.errors()) == self.failures[task_id]
+            is_whole = len(new.history) < KEPT_ENTRIES
+            self.must(told or not is_whole, "J8: the error of an attempt is lost")
         if entry.step == "claim":
             self.must(old.claim is None, "J3: a task was claimed twice")
             self.must(new.attempt == old.attempt + 1, "J3: an attempt was not counted")

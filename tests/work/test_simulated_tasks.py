@@ -14,6 +14,7 @@ from swarm.work import (
     _claim,
     _claiming,
     _submit_rules,
+    _task_manager,
     _task_rules,
     _tasks,
 )
@@ -45,14 +46,14 @@ class Worker(Agent):
         self.rng = sim.rng
         self.watch = watch
 
-    @serves("work", lease=3)
+    @serves("work", concurrency=2, lease=3)
     async def work(self, claim: Claim) -> dict[str, int]:
         dice = self.rng
         await asyncio.sleep(dice.choice([0, 0, 0.1, 1]))
         chance = dice.random()
         if chance < 0.15:
             become_a_zombie(claim)
-            await asyncio.sleep(10)
+            await asyncio.sleep(dice.choice([3, 10]))  # 3: just before the rescue
         elif chance < 0.3:
             raise ValueError("boom")
         elif chance < 0.4:
@@ -60,7 +61,8 @@ class Worker(Agent):
             return {}
         with contextlib.suppress(SwarmError):
             await self.shared.set(claim.task_id, claim.token, guard=claim)
-        await claim.step("once", self.once, claim.task_id)
+        if dice.random() < 0.5:
+            await claim.step("once", self.once, claim.task_id)
         if chance > 0.9:
             await asyncio.sleep(1)
         return {"token": claim.token}
@@ -94,25 +96,27 @@ async def working(sim: Sim) -> None:
     async with Swarm() as swarm:
         watch = TaskWatch(swarm)
         sim.always(watch.is_sound)
-        for n in range(3):
-            await swarm.spawn(Worker, sim, watch, name=f"w{n}", restart=Restart(max=20))
+        hurried = [asyncio.ensure_future(impatient(sim, swarm)) for _ in range(2)]
+        for _ in range(sim.rng.randrange(4)):
+            await asyncio.sleep(0)
         tasks = [
             await swarm.tasks.submit(
                 "work", n, max_retries=sim.rng.choice([0, 1, 90]), backoff=SOON
             )
             for n in range(3)
         ]
+        if sim.rng.random() < 0.5:
+            hurried[0].cancel()
+        for n in range(3):
+            await swarm.spawn(Worker, sim, watch, name=f"w{n}", restart=Restart(max=20))
         for _ in range(2):
             tasks.append(
                 await swarm.tasks.submit("work", key="one", max_retries=9, backoff=SOON)
             )
         tasks.append(await swarm.tasks.submit("tree", max_retries=90, backoff=SOON))
-        hurried = [asyncio.ensure_future(impatient(sim, swarm)) for _ in range(2)]
         if sim.rng.random() < 0.5:
             await asyncio.sleep(sim.rng.choice([0, 0.1, 1]))
             await tasks[0].cancel("not wanted")
-        if sim.rng.random() < 0.5:
-            hurried[0].cancel()
         for task in tasks:
             with contextlib.suppress(TaskError):
                 await task.result(timeout=900)
@@ -157,6 +161,12 @@ def test_planted_a_retry_that_is_forgotten_is_found(monkeypatch):
     found("J2:")
 
 
+def test_planted_a_cancelled_claim_that_keeps_its_task_is_found(monkeypatch):
+    """J2: nobody else is offered the task, which never ends."""
+    monkeypatch.setattr(_task_manager.TaskManager, "pass_on", lambda *_: None)
+    found("task ")
+
+
 def test_planted_a_task_that_is_offered_while_it_runs_is_found(monkeypatch):
     """J3."""
 
@@ -195,6 +205,17 @@ def test_planted_a_store_that_does_not_look_at_the_token_is_found(monkeypatch):
     found("J4:")
 
 
+def test_planted_a_claim_that_acts_after_its_lease_is_found(monkeypatch):
+    """J4: also before anybody has rescued its task."""
+
+    def claimed(document, now, right):
+        return original(document, 0, right)
+
+    original = _task_rules.claimed
+    monkeypatch.setattr(_task_rules, "claimed", claimed)
+    found("J4:")
+
+
 def test_planted_a_completion_after_the_end_is_found(monkeypatch):
     """J5."""
 
@@ -216,6 +237,19 @@ def test_planted_attempts_without_end_are_found(monkeypatch):
         spec = attrs.evolve(record.spec, max_retries=1_000)
         new, events, outcome = original(attrs.evolve(record, spec=spec), now, failure)
         return attrs.evolve(new, spec=record.spec), events, outcome
+
+    original = _task_rules.after_failure
+    monkeypatch.setattr(_task_rules, "after_failure", after_failure)
+    found("J8:")
+
+
+def test_planted_an_error_that_is_lost_is_found(monkeypatch):
+    """J8."""
+
+    def after_failure(record, now, failure):
+        new, events, outcome = original(record, now, failure)
+        new.steps = new.steps[-1:]
+        return new, events, outcome
 
     original = _task_rules.after_failure
     monkeypatch.setattr(_task_rules, "after_failure", after_failure)

@@ -58,8 +58,17 @@ class Passer(Agent):
             return None
         return await self.do(await offer.accept(lease=3))
 
+    async def take_what_is_open(self) -> None:
+        """Accept offers, also those that are for others."""
+        for offer in await self.handoffs.find(status="requested"):
+            with contextlib.suppress(SwarmError):
+                claim = await offer.accept(lease=3)
+                await claim.complete(self.name)
+
     async def do(self, claim: Claim) -> str:
         await asyncio.sleep(self.dice.choice([0, 0.1, 1]))
+        if self.dice.random() < 0.3:
+            await self.take_what_is_open()
         if self.dice.random() < 0.2:
             become_a_zombie(claim)
             await asyncio.sleep(10)
@@ -165,17 +174,23 @@ def sums(rng: Random, ends: list[str], double: Callable[..., Any]) -> Pipeline:
         ends.append("some")
         return [value, value + 1, value + 2]
 
-    async def total(values: list[int]) -> int:
+    async def count(values: list[int]) -> int:
+        await asyncio.sleep(rng.choice([0, 1, 5]))
+        return len(values)
+
+    async def total(double: list[int], count: int) -> int:
         if rng.random() < 0.4:
             raise ValueError("boom")
-        return sum(values)
+        assert len(double) == count
+        return sum(double)
 
     return Pipeline(
         "sums",
         [
             Stage("some", some, max_retries=2, backoff=SOON, timeout=3),
             Stage("double", double, map=True, concurrency=2, timeout=6, backoff=SOON),
-            Stage("total", total, max_retries=0),
+            Stage("count", count, after=["some"]),
+            Stage("total", total, after=["double", "count"], max_retries=0),
         ],
     )
 
@@ -365,6 +380,25 @@ def test_planted_an_acceptance_that_leaves_the_old_token_valid_is_found(monkeypa
     found(handing_on, "O4:")
 
 
+def test_planted_an_acceptance_by_an_agent_that_is_not_meant_is_found(monkeypatch):
+    """O4."""
+    monkeypatch.setattr(handoff_rules, "is_addressed", lambda *_: True)
+    found(handing_on, "O4:")
+
+
+def test_planted_a_receiver_whose_lease_never_ends_is_found(monkeypatch):
+    """O8."""
+
+    def for_ever(record, now, claim):
+        new, event = hand_over(record, now, claim)
+        new.claim.expires = NEVER
+        return new, event
+
+    hand_over = handoff_rules.hand_over
+    monkeypatch.setattr(handoff_rules, "hand_over", for_ever)
+    found(handing_on, "O8:")
+
+
 def test_planted_a_handoff_that_is_not_settled_with_its_task_is_found(monkeypatch):
     """O8."""
     monkeypatch.setattr(handoff_rules, "follow_task", lambda *_: ())
@@ -399,6 +433,20 @@ def test_planted_a_stage_that_waits_for_nothing_is_found(monkeypatch):
         return [StageTask(stage.name) for stage in stages]
 
     monkeypatch.setattr(pipeline_manager, "startable", eager)
+    found(running, "P1:")
+
+
+def test_planted_a_stage_that_waits_for_one_of_two_is_found(monkeypatch):
+    """P1."""
+
+    def hasty(stages, progress):
+        done = {name for name, each in progress.items() if each.status == "completed"}
+        late = [s for s in stages if len(s.after) > 1 and done.intersection(s.after)]
+        early = [StageTask(s.name) for s in late if not progress[s.name].records]
+        return [*startable(stages, progress), *early]
+
+    startable = pipeline_manager.startable
+    monkeypatch.setattr(pipeline_manager, "startable", hasty)
     found(running, "P1:")
 
 

@@ -28,6 +28,11 @@ class Watch:
         assert not self.wrong, self.wrong[0]
         return True
 
+    def now(self) -> int:
+        """Return kernel time, by which leases end."""
+        now: int = self.kernel.local.now()
+        return now
+
     def must(self, holds: object, claim: str) -> None:
         if not holds:
             self.wrong.append(claim)
@@ -46,9 +51,15 @@ class Watch:
                 self.accepted[event.handoff_id] += 1
                 once = self.accepted[event.handoff_id] == 1
                 self.must(once, "O4: a handoff was accepted twice")
+                self.see_acceptance(self.handoffs[event.handoff_id], event.receiver)
         self.check_owners()
 
     # --- O --------------------------------------------------------------------------
+
+    def see_acceptance(self, record: HandoffRecord, receiver: str) -> None:
+        kind, _, name = record.to.partition(":")
+        is_meant = receiver != record.sender and (kind != "agent" or receiver == name)
+        self.must(is_meant, "O4: an agent accepted that is not addressed")
 
     def see_task(self, document: Any) -> None:
         task_id = str(document.path.name)
@@ -62,6 +73,9 @@ class Watch:
         if len(claims) == 2 and claims[0].id != claims[1].id:
             grows = claims[0].token < claims[1].token
             self.must(grows, "O4: a new owner has no newer token")
+        if record.claim is not None:
+            in_time = record.claim.expires <= self.now() + record.claim.lease
+            self.must(in_time, "O8: a claim lasts longer than its lease")
         self.tasks[task_id] = record
         if old is None:
             self.see_stage(record)
