@@ -53,21 +53,13 @@ class ClaimQueue:
         """Yield the claims that wait."""
         return iter(tuple(self.waiting.values()))
 
-    def next_seq(self) -> int:
-        """Return the place of a claim that begins to wait now."""
+    def add(self, selector: TaskSelector) -> ClaimWaiter:
+        """Let a claim wait, in the last place."""
         self._seq += 1
-        return self._seq
-
-    def add(self, selector: TaskSelector, seq: int) -> ClaimWaiter:
-        """Let a claim wait, in the place that it got when it first did."""
-        waiter = self.waiting[seq] = ClaimWaiter(selector, seq)
+        waiter = self.waiting[self._seq] = ClaimWaiter(selector, self._seq)
         for address in selector.addresses:
             lane = self._lanes.setdefault(address, {})
-            queue = lane.setdefault(selector.kinds, {})
-            is_last = not queue or next(reversed(queue)) < seq
-            queue[seq] = waiter
-            if not is_last:  # it lost a task to another process, and is first again
-                lane[selector.kinds] = dict(sorted(queue.items()))
+            lane.setdefault(selector.kinds, {})[waiter.seq] = waiter
         return waiter
 
     def remove(self, waiter: ClaimWaiter) -> bool:

@@ -121,13 +121,11 @@ class Claiming(AsyncUse):
             await manager.pause()
         end = None if timeout is None else manager.clock.monotonic() + timeout
         claim = None if manager.local is None else self._claim_first()
-        seq = 0
         while claim is None:
             manager.promote()
             ticket = manager.index.pick(self._selector)
             if ticket is None:
-                seq = seq or manager.queue.next_seq()
-                ticket = await self._wait(seq, end, gate)
+                ticket = await self._wait(end, gate)
                 if ticket is None:
                     return None
             claim = await self._try(ticket)
@@ -170,12 +168,10 @@ class Claiming(AsyncUse):
             return None
         return adopt(manager, identity, found, revision, before)
 
-    async def _wait(
-        self, seq: int, end: float | None, gate: Gate | None
-    ) -> Ticket | None:
+    async def _wait(self, end: float | None, gate: Gate | None) -> Ticket | None:
         """Wait for a task to try for; a cancelled wait passes on what it was given."""
         manager = self._manager
-        waiter = manager.queue.add(self._selector, seq)
+        waiter = manager.queue.add(self._selector)
         manager.tail.hurry()
         future = waiter.future
 

@@ -44,10 +44,6 @@ class TaskSelector:
             found = self._matched[kind] = self._pattern.matches(Path.parse(kind))
         return found
 
-    def fits(self, record: TaskRecord) -> bool:
-        """Return whether it takes this task, once it is due."""
-        return record.address in self.addresses and self.takes(record.spec.kind)
-
 
 def addresses_of(name: str, role: str, capabilities: Iterable[str]) -> tuple[str, ...]:
     """Return the addresses of what an agent may take: tasks, and handoffs."""

@@ -372,7 +372,8 @@ class Tasks(Displayable):
 
         It waits until there is a task that is due, that this identity may take by its
         address, and that nobody else works on. Those that wait get tasks in the order
-        in which they began to wait. Cancelling the wait claims nothing.
+        in which they began to wait; one that loses its task to another process waits
+        anew. Cancelling the wait claims nothing.
 
         The claim is renewed by itself as long as this process lives. `Claim` says what
         leaving the block does.

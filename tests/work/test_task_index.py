@@ -112,7 +112,8 @@ class IndexMachine(RuleBasedStateMachine):
             if r.status is TaskStatus.PENDING
             and r.run_at <= self.now
             and i not in self.picked
-            and selector.fits(r)
+            and r.address in selector.addresses
+            and selector.takes(r.spec.kind)
         ]
         return min(free)[:2] if free else None
 
