@@ -215,7 +215,7 @@ def _from_url(url: str) -> Place:
         return _file(url)
     if scheme == "sqlite":
         return _sqlite(url)
-    if scheme in ("redis", "rediss", "unix"):
+    if scheme in ("redis", "rediss", "redis+sentinel", "unix"):
         return _redis(url)
     raise StorageUnsupported(f"storage is {_FORMS}, not {shown_url(url)!r}")
 
@@ -292,7 +292,8 @@ def _redis(url: str) -> Place:
             f"that may lose them, and durability={durability} means nothing: {shown!r}"
         )
     database = parts.path.strip("/")
-    if database and not database.isdecimal() and parts.scheme != "unix":
+    has_number = parts.scheme in ("redis", "rediss")
+    if database and not database.isdecimal() and has_number:
         raise StorageUnsupported(
             "the database of a server is a number, as in redis://localhost/0, not "
             f"{database!r}: {shown!r}"

@@ -2,7 +2,13 @@
 
 `Swarm("shop", "redis://host:6379/0")` in any number of processes opens one tree, one
 log, locks, semaphores, barriers, events, tasks, handoffs and pipelines, with the same
-meaning as in memory. `?prefix=` sets what the keys begin with. Extra: `redis`.
+meaning as in memory. `?prefix=` sets what the keys begin with. `rediss://` is TLS,
+`unix://` a socket, with the options of redis-py. Extra: `redis`.
+
+`redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE/DB` asks sentinels, without
+a password of their own, which server has the service. They are asked at each new
+connection, so a swarm follows the server that takes over. In a Redis Cluster the keys
+of a swarm share a slot: name the node that has it. `MOVED` is an error and tells which.
 
 Each process keeps a replica that follows the log. A rule runs on the replica; one
 script commits what it decided, if nothing it looked at has changed. Reads ask the

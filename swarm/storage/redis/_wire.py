@@ -19,13 +19,13 @@ from typing import Any, Final
 
 import attrs
 import hiredis
-from redis.asyncio import ConnectionPool
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from swarm.errors import Closed, OutcomeUnknown, StorageFailed, StorageUnsupported
 from swarm.model import Backoff
 from swarm.ports import Clock, Entropy, Timer
 from swarm.storage._shown_url import shown_url
+from swarm.storage.redis._address import CONNECT, Address
 from swarm.storage.redis._server import (
     ServerInfo,
     describe_server,
@@ -43,9 +43,6 @@ while the turn makes the next ones."""
 
 _PATIENCE: Final = 30.0
 """Seconds for which commands wait for a lost connection."""
-
-_CONNECT: Final = 5.0
-"""Seconds in which a connection has to be made."""
 
 _LOOK: Final = 1.0
 _SILENT: Final = 10
@@ -157,19 +154,16 @@ class Wire:
         self.on_reconnect: Callable[[ServerInfo, ServerInfo], object] | None = None
         self.server: ServerInfo
         self.sent_bytes: int = 0
-        self._address = shown_url(url)
+        self._shown = shown_url(url)
         self._durability = durability
         self._clock = clock
         self._entropy = entropy
         self._loop = asyncio.get_running_loop()
         try:
-            self._pool = ConnectionPool.from_url(url)
-            self._pool.connection_kwargs["protocol"] = 2  # whatever the address says
-            self._pool.connection_kwargs.setdefault("socket_connect_timeout", _CONNECT)
-            self._pool.connection_class(**self._pool.connection_kwargs)
+            self._address = Address(url)
         except (TypeError, ValueError) as error:
             raise StorageUnsupported(
-                f"{self._address} is no address of a Redis server, as "
+                f"{self._shown} is no address of a Redis server, as "
                 f"redis://USER:PASSWORD@HOST:PORT/DB is one: {error}"
             ) from error
         self._connection: Any = None
@@ -256,7 +250,7 @@ class Wire:
                     await self._again()
         finally:
             if not self._is_closed:
-                self._fail(StorageFailed(f"the connection to {self._address} ended"))
+                self._fail(StorageFailed(f"the connection to {self._shown} ended"))
 
     def _attach(self, connection: Any) -> None:
         """Have the replies of a new connection answer the commands, from now on."""
@@ -281,9 +275,10 @@ class Wire:
             StorageFailed: There is no server, it refuses, or it is not ready.
             StorageUnsupported: It does not give the durability asked for.
         """
-        connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
+        connection: Any = None
         try:
-            async with asyncio.timeout(2 * _CONNECT):
+            async with asyncio.timeout(2 * CONNECT):
+                connection = await self._address.connection()
                 await connection.connect()
                 server = await _greet(connection)
                 if (
@@ -294,8 +289,9 @@ class Wire:
                     kill = ("CLIENT", "KILL", "ID", old.connection)
                     await _exchange(connection, kill)
         except BaseException as error:
-            with suppress(*_LOST):
-                await connection.disconnect()
+            if connection is not None:
+                with suppress(*_LOST):
+                    await connection.disconnect()
             if not isinstance(error, _LOST):
                 raise
             why = str(error).rstrip(".")
@@ -303,13 +299,13 @@ class Wire:
                 why = explain_refusal(f"NOAUTH {why}")
             if isinstance(error, (AuthenticationError, ResponseError)):
                 raise StorageFailed(
-                    f"the server at {self._address} refuses: {why}"
+                    f"the server at {self._shown} refuses: {why}"
                 ) from error
             raise StorageFailed(
-                f"no Redis server answers at {self._address}: {why}. Start one with "
+                f"no Redis server answers at {self._shown}: {why}. Start one with "
                 "`redis-server`, or name another address"
             ) from error
-        refusal = unfit(server, self._address, self._durability)
+        refusal = unfit(server, self._shown, self._durability)
         if refusal is not None:
             with suppress(*_LOST):
                 await connection.disconnect()
@@ -321,7 +317,7 @@ class Wire:
 
         After 30 seconds the commands fail, and later ones fail at once.
         """
-        log.warning("the connection to %s is lost; connecting again", self._address)
+        log.warning("the connection to %s is lost; connecting again", self._shown)
         lost, self._connection = self._connection, None
         with suppress(*_LOST):
             await lost.disconnect()
