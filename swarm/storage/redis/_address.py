@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.backoff import NoBackoff
 
 CONNECT: Final = 5.0
@@ -80,6 +80,10 @@ class Address:
         )
         try:
             host, port = await asked.discover_master(self._service)
+        except MasterNotFoundError as error:  # its text has the whole clients
+            raise MasterNotFoundError(
+                f"no sentinel there knows a server of {self._service!r} that is up"
+            ) from error
         finally:
             for each in asked.sentinels:
                 await each.aclose()
