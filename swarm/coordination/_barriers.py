@@ -30,7 +30,6 @@ from swarm.coordination._waiting import Waiter
 from swarm.errors import (
     BarrierTimeout,
     BrokenBarrier,
-    Closed,
     ConfigMismatch,
 )
 from swarm.model import AgentIdentity, Commit, Displayable, Document, Path, repr_of
@@ -77,11 +76,8 @@ class PartyWaiter(Waiter):
         """Return the reason of a barrier that this party breaks by its time-out."""
         return f"{self.session} waited too long for the others"
 
-    def time_out(self) -> object:
-        """Break the barrier for all, if it still waits (B4, B5)."""
-        return self._core.run(self._time_out())
-
     async def _time_out(self) -> None:
+        """Break the barrier for all, if it still waits (B4, B5)."""
         if self.is_decided:
             return
         barrier, reason = self.barrier, self.too_late()
@@ -90,16 +86,9 @@ class PartyWaiter(Waiter):
         if await barrier._break(reason, self.id):
             self.fail(error)
 
-    def withdraw(self) -> object:
-        """Break the barrier for all: one that was there has gone (B4, B10)."""
-        return self._core.run(self._withdraw())
-
     async def _withdraw(self) -> None:
-        try:
-            why = f"{self.session} was cancelled"
-            await self.barrier._break(why, self.id)
-        except Closed:
-            return  # and the barrier with it
+        """Break the barrier for all: one that was there has gone (B4, B10)."""
+        await self.barrier._break(f"{self.session} was cancelled", self.id)
 
     def pass_on(self, result: object) -> None:
         """Do nothing: a party cancelled after the trip has been there all the same."""

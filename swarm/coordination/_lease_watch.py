@@ -15,7 +15,7 @@ from swarm.coordination._grants import AcquireSpec, RecordSummary, summarize
 from swarm.coordination._lease_rules import DEAD, EXPIRED, RELEASED, decide_sweep
 from swarm.coordination._lease_state import LeaseState, name_tokens, peek
 from swarm.coordination._turn_pace import TurnPace
-from swarm.coordination._waiting import LeaseWaiter
+from swarm.coordination._waiting import AGAIN, UNANSWERED, LeaseWaiter
 from swarm.errors import Closed
 from swarm.model import MICRO, TIME, Commit, Document, Path
 
@@ -234,7 +234,10 @@ class RecordWatch:
             await self._manager.decide(TIME, spec, decide_sweep, tuple)
         except Closed:
             return
-        self.watch(spec)
+        except UNANSWERED:
+            self._look_by(spec, self._core.kernel_now() + int(AGAIN * MICRO))
+        else:
+            self.watch(spec)
 
 
 class DueRecord:

@@ -17,7 +17,7 @@ import asyncio
 import math
 from abc import abstractmethod
 from collections.abc import Awaitable, Hashable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from swarm.coordination._core import Core, Session
 from swarm.coordination._grants import AcquireSpec, Grant, Request
@@ -26,10 +26,12 @@ from swarm.coordination._lease_state import LockState, load
 from swarm.coordination._wait_graph import AnyOf
 from swarm.errors import (
     Closed,
+    Contention,
     DeadlockError,
     DeadlockTimeout,
     LeaseLost,
     NotFound,
+    StorageFailed,
 )
 from swarm.model import TIME, Path
 from swarm.ports import one_loop_turn
@@ -37,6 +39,12 @@ from swarm.ports import one_loop_turn
 if TYPE_CHECKING:
     from swarm.coordination._lease import Lease
     from swarm.coordination._lease_manager import LeaseManager
+
+UNANSWERED: Final = (StorageFailed, Contention)
+"""The errors of a rule whose ruling was not committed, as far as is known."""
+
+AGAIN: Final = 1.0
+"""Seconds after which it is asked again."""
 
 
 class Waiter:
@@ -78,11 +86,11 @@ class Waiter:
     # --- what it waits for says ---------------------------------------------------
 
     @abstractmethod
-    def time_out(self) -> object:
+    async def _time_out(self) -> object:
         """Fail if the rule says that it still waits."""
 
     @abstractmethod
-    def withdraw(self) -> object:
+    async def _withdraw(self) -> object:
         """Take a request that gives up out of the record."""
 
     @abstractmethod
@@ -114,6 +122,7 @@ class Waiter:
         Then the caller has to `pass_on` the result.
         """
         self.is_decided = True
+        self._alarm = 0
         self._core.graph.leave(self.session.party, self)
         if self._future.done():
             return False
@@ -123,6 +132,7 @@ class Waiter:
     def fail(self, error: Exception) -> None:
         """End its wait in vain."""
         self.is_decided = True
+        self._alarm = 0
         if not self._future.done():
             self._future.set_exception(error)
 
@@ -144,12 +154,28 @@ class Waiter:
     def give_up(self, error: Exception) -> None:
         """End its wait in vain, if it still waits."""
         if not self.is_decided:
-            self.withdraw()
             self.fail(error)
+            self.withdraw()
+
+    def withdraw(self) -> None:
+        """Take the request of a call that gives up out of the record."""
+        self._core.run(self._leave(self._withdraw()))
 
     def _ring(self) -> None:
-        """Be too late, if the rule says so."""
-        self.time_out()
+        """Be too late, if the rule says so; or withdraw again."""
+        if self.is_decided:
+            self.withdraw()
+        else:
+            self._core.run(self._leave(self._time_out()))
+
+    async def _leave(self, leaving: Awaitable[object]) -> None:
+        """Ask the rule; if nobody answers, ask again: its request counts till then."""
+        try:
+            await leaving
+        except Closed:
+            return  # and the record with it
+        except UNANSWERED:
+            self._core.set_alarm(self, AGAIN)
 
     async def wait(
         self,
@@ -184,6 +210,7 @@ class Waiter:
         except BaseException:
             if not self.is_decided:
                 self.is_decided = self.has_left = True
+                self._alarm = 0
                 self.withdraw()
             elif (
                 future.done() and not future.cancelled() and future.exception() is None
@@ -193,7 +220,6 @@ class Waiter:
             raise
         finally:
             core.waiters.pop(self.id, None)
-            self._alarm = 0
 
 
 class LeaseWaiter(Waiter):
@@ -228,28 +254,19 @@ class LeaseWaiter(Waiter):
 
     # --- how it leaves ----------------------------------------------------------------
 
-    def time_out(self) -> object:
-        """Fail with `LockTimeout`, if it still waits (G5)."""
-        return self._core.run(self._time_out())
-
     async def _time_out(self) -> None:
+        """Fail with `LockTimeout`, if it still waits (G5)."""
         error = self.manager.too_late(self.spec)
         self.error: Exception | None = error
         if await self._withdraw():
             self.fail(error)
 
-    def withdraw(self) -> object:
-        """Leave the queue; requests behind it may be granted (G6)."""
-        return self._core.run(self._withdraw())
-
     async def _withdraw(self) -> bool:
+        """Leave the queue; requests behind it may be granted (G6)."""
         manager, core, spec = self.manager, self._core, self.spec
-        try:
-            taken = await manager.decide(
-                spec.identity, spec, decide_withdraw, lambda: (self.id,)
-            )
-        except Closed:
-            return False  # and the queue with it
+        taken = await manager.decide(
+            spec.identity, spec, decide_withdraw, lambda: (self.id,)
+        )
         if not taken and self.is_decided and not core.is_local:
             # It was granted by another process while this one gave up.
             grant = manager.state(spec).grants.get(self.upgrades or self.id)
