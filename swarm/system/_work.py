@@ -233,7 +233,7 @@ class StageAgents:
         """Do nothing: the tasks that wait are cancelled by their owner."""
 
     def _find(self, stage: Stage) -> Ref[Any] | None:
-        for ref in self._registry.find(capability=stage.capability, role=stage.role):
+        for ref in self._registry.find():
             cell = self._table.cells.get(ref.name)
             if (
                 cell is not None

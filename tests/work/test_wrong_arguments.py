@@ -77,8 +77,6 @@ def calls(swarm, claim, task, run):
     stage = {"name": "a", "function": Worker.work, "after": None, "map": False}
     stage |= {"agent": None, "concurrency": 1, "timeout": None, "max_retries": 1}
     yield "Stage", Stage, {**stage, "backoff": None}
-    yield "Stage", Stage, {**stage, "capability": None}
-    yield "Stage", Stage, {**stage, "role": None}
     serve = {"kind": "a", "concurrency": 1, "lease": 1.0, "timeout": None}
     yield "serves", serves, serve
     limiter = {"name": "l", "permits": 1, "per": 1.0}
@@ -158,7 +156,7 @@ async def test_a_wrong_argument_is_named(call, error, says):
     [
         (lambda: Stage("a", echo, after=[1]), TypeError, "`after` is a list of names"),
         (lambda: Stage("a", echo, after=b"x"), TypeError, "`after` is a list of names"),
-        (lambda: Stage("a", Worker.work, role=""), ValueError, "role is not empty"),
+        (lambda: Stage("a", Worker.work, agent=""), ValueError, "agent is not empty"),
         (lambda: FLOW.stage(["echo"]), TypeError, "the name of a stage is text"),
         (lambda: TaskOptions(keep="9"), TypeError, "TaskOptions.keep is a whole num"),
         (lambda: TaskOptions(hops=1.5), TypeError, "TaskOptions.hops is a whole num"),

@@ -8,13 +8,13 @@ from typing import Any, Final
 import attrs
 
 from swarm.errors import NotFound
-from swarm.model import Displayable, check_text, shown
+from swarm.model import Displayable, check_name, check_text, check_whole, shown
 from swarm.ports import TypedCall
+from swarm.work._submit_rules import CHECKS
 from swarm.work.pipelines._graph import (
     StageOptions,
     StageProgress,
     StageShape,
-    check_stage,
     check_word,
     ordered,
 )
@@ -35,9 +35,7 @@ class Stage(StageOptions):
         function: What it does.
         after: The stages whose outputs it gets. None: the stage that stands before it
             in the list; empty: it begins with the run.
-        agent: The name of the one agent that does it.
-        capability: What an agent must be able to do to do it.
-        role: The role an agent must have to do it.
+        agent: The name of the one agent that does it; None: any of its class.
         map: Whether to call the function once for each item of a list, of at most
             1,000. The output is the list of results in order.
         concurrency: How many items of a run are in work at a time, and how many tasks
@@ -49,9 +47,8 @@ class Stage(StageOptions):
     Raises:
         TypeError: The function is not an async function, `after` is not a list, or
             another argument is not of its type.
-        ValueError: The name is not one word, a number is out of range, more than one
-            of agent, capability and role is given, or one of them with a function that
-            is not an agent's method.
+        ValueError: The name is not one word, a number is out of range, or an agent is
+            given for a function that is not an agent's method.
     """
 
     name: str
@@ -66,13 +63,19 @@ class Stage(StageOptions):
         is_wrong = isinstance(after, str) or not isinstance(after, Sequence | None)
         if is_wrong or not all(isinstance(name, str) for name in after or ()):
             raise TypeError(f"{where}: `after` is a list of names, not {shown(after)}")
-        check_stage(self.name, self)
-        for_agents = (self.agent, self.capability, self.role) != (None, None, None)
-        if for_agents and not self.is_method:
-            raise ValueError(
-                f"{where}: agent, capability and role are for methods of agents, and "
-                f"{self.label} is called by the process that runs the pipeline"
-            )
+        check_word("the name of a stage", self.name)
+        check_whole(f"{where}: concurrency", self.concurrency, 1)
+        for option in ("timeout", "max_retries", "backoff"):
+            CHECKS[option](f"{where}: {option}", getattr(self, option))
+        if not isinstance(self.map, bool):
+            raise TypeError(f"{where}: map is True or False, not {shown(self.map)}")
+        if self.agent is not None:
+            check_name(f"{where}: agent", self.agent)
+            if not self.is_method:
+                raise ValueError(
+                    f"{where}: an agent is for a method of agents, and {self.label} is "
+                    "called by the process that runs the pipeline"
+                )
 
     @cached_property
     def _call(self) -> TypedCall:

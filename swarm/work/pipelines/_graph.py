@@ -18,13 +18,9 @@ from swarm.model import (
     JSON,
     AgentIdentity,
     Backoff,
-    check_name,
     check_text,
-    check_whole,
-    shown,
     to_datetime,
 )
-from swarm.work._submit_rules import CHECKS
 from swarm.work._task_record import TaskRecord, TaskStatus
 
 StageStatus: TypeAlias = Literal["pending", "running", "completed", "failed", "skipped"]
@@ -48,8 +44,6 @@ class StageOptions:
     """The options of a stage besides its name; see `Stage`."""
 
     agent: str | None = None
-    capability: str | None = None
-    role: str | None = None
     map: bool = False
     concurrency: int = 8
     timeout: float | None = None
@@ -70,27 +64,6 @@ class StageShape(StageOptions):
     name: str
     after: tuple[str, ...] = ()
     label: str = ""
-
-
-def check_stage(name: str, stage: StageOptions) -> None:
-    """Refuse options of a stage that cannot be meant.
-
-    Raises:
-        TypeError: An option is not of its type.
-        ValueError: An option means nothing.
-    """
-    check_word("the name of a stage", name)
-    where = f"stage '{name}'"
-    check_whole(f"{where}: concurrency", stage.concurrency, 1)
-    for option in ("timeout", "max_retries", "backoff"):
-        CHECKS[option](f"{where}: {option}", getattr(stage, option))
-    for word in ("agent", "capability", "role"):
-        if getattr(stage, word) is not None:
-            check_name(f"{where}: {word}", getattr(stage, word))
-    if not isinstance(stage.map, bool):
-        raise TypeError(f"{where}: map is True or False, not {shown(stage.map)}")
-    if sum(to is not None for to in (stage.agent, stage.capability, stage.role)) > 1:
-        raise ValueError(f"{where}: give one of agent, capability and role")
 
 
 def check_word(what: str, name: object) -> None:

@@ -140,7 +140,6 @@ def test_a_bad_shape_is_one_clear_error(shapes, message):
         ({"max_retries": -1}, "max_retries is 0 or more"),
         ({"max_retries": 10**20}, "max_retries is 1000000000 or less"),
         ({"timeout": 0}, "timeout is from 0.000001 to"),
-        ({"agent": "x", "role": "y"}, "one of agent, capability"),
     ],
 )
 def test_a_stage_that_means_nothing_is_refused_where_it_is_defined(options, message):
@@ -244,7 +243,7 @@ def test_an_argument_that_does_not_fit_is_told_by_its_place():
 def test_what_is_no_stage_or_no_method_is_refused_where_one_is_meant():
     with pytest.raises(TypeError, match="made of a list of Stage"):
         Pipeline("f", [take])
-    with pytest.raises(ValueError, match="are for methods of agents, and take is"):
+    with pytest.raises(ValueError, match="is for a method of agents, and take is"):
         Stage("a", take, agent="bo")
     assert not Stage("a", Writer().write).is_method
 
@@ -460,7 +459,7 @@ def test_a_definition_is_drawn():
     flow = Pipeline(
         "content",
         [
-            Stage("research", Writer.write, capability="research"),
+            Stage("research", Writer.write),
             Stage("check", take, map=True, concurrency=2),
             Stage("write", Writer.write, agent="bo"),
         ],
