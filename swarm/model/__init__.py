@@ -74,6 +74,7 @@ from swarm.model._identity import (
     Priority,
     type_name,
 )
+from swarm.model._migrations import Migrations
 from swarm.model._path import (
     ANY_NUMBER,
     MAX_PATH_BYTES,
@@ -171,6 +172,7 @@ __all__ = [
     "LockExpired",
     "LockReleased",
     "Measure",
+    "Migrations",
     "Path",
     "Pattern",
     "PatternSegment",

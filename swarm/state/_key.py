@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, Final, Generic, TypeVar, cast
 
-from swarm.errors import InvalidValue, SchemaVersionError
-from swarm.model import ABSENT, JSON, Path, check_whole, shown
+from swarm.errors import InvalidValue
+from swarm.model import ABSENT, JSON, Migrations, Path, shown
 from swarm.ports import misfit, structuring
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class Key(Generic[T]):
     object that was stored without a version has version 0.
     """
 
-    __slots__ = ("_default", "_migrations", "_type", "_version", "path")
+    __slots__ = ("_default", "_migrations", "_type", "path")
 
     def __init__(
         self,
@@ -52,18 +52,12 @@ class Key(Generic[T]):
             raise TypeError(
                 f"a key takes a type, as in Key({path!r}, int), not {kind!r}"
             )
-        if version is not None:
-            check_whole("the version of a key", version, 0)
         self.path: str = path
         self._type = kind
         self._default = default
-        self._version = version
-        self._migrations = dict(migrations or {})
-        steps = sorted(self._migrations)
-        if steps and (version is None or steps != list(range(steps[0], version))):
-            raise ValueError(
-                "migrations lead from each version to the next, up to the key's own"
-            )
+        if version is None and migrations:
+            raise ValueError("a key with migrations has a version")
+        self._migrations = None if version is None else Migrations(version, migrations)
 
     @property
     def has_default(self) -> bool:
@@ -86,8 +80,11 @@ class Key(Generic[T]):
             SchemaVersionError: It was written by a newer program, or no migration
                 leads from its version to this one.
         """
-        if self._version is not None:
-            value = self._migrated(value)
+        if self._migrations is not None:
+            if type(value) is not dict:
+                raise InvalidValue(f"{self.path} holds no object")
+            stored = value.pop(SCHEMA_VERSION, 0)
+            value = self._migrations.apply(self.path, stored, value)
         return cast(T, _convert(value, self._type, self.path, structure=True))
 
     def unstructure(self, value: T) -> JSON:
@@ -97,30 +94,11 @@ class Key(Generic[T]):
             InvalidValue: It is not of that type.
         """
         plain = _convert(value, self._type, self.path, structure=False)
-        if self._version is None:
+        if self._migrations is None:
             return plain
         if type(plain) is not dict:
             raise InvalidValue(f"{self.path} has a schema version, so it holds objects")
-        return {**plain, SCHEMA_VERSION: self._version}
-
-    def _migrated(self, value: JSON) -> JSON:
-        assert self._version is not None
-        if type(value) is not dict:
-            raise InvalidValue(f"{self.path} holds no object")
-        stored = value.pop(SCHEMA_VERSION, 0)
-        if type(stored) is not int or stored > self._version:
-            raise SchemaVersionError(
-                f"{self.path} has schema version {stored}; "
-                f"this program reads up to {self._version}"
-            )
-        for step in range(stored, self._version):
-            if step not in self._migrations:
-                raise SchemaVersionError(
-                    f"{self.path} has schema version {stored}, and no migration "
-                    f"leads from {step} to {step + 1}"
-                )
-            value = self._migrations[step](value)
-        return value
+        return {**plain, SCHEMA_VERSION: self._migrations.version}
 
 
 def _convert(value: Any, kind: Any, path: str, *, structure: bool) -> Any:

@@ -6,12 +6,12 @@ by its number.
 """
 
 import datetime
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Collection, Sequence
+from typing import Final
 
 import attrs
 
-from swarm.errors import ConflictError, NotFound, SchemaVersionError, StateCorruption
+from swarm.errors import ConflictError, NotFound, StateCorruption
 from swarm.model import (
     JSON,
     Displayable,
@@ -128,29 +128,6 @@ def restorable(
     raise StateCorruption(
         f"{series.child(str(candidates[0].seq))}: the hash does not fit the state"
     )
-
-
-def migrate(
-    checkpoint: Checkpoint, version: int, migrations: Mapping[int, Any]
-) -> JSON:
-    """Return the checkpoint's state, brought to a schema version step by step (C8).
-
-    A state that was saved without a version has version 0.
-    """
-    stored_version, state = checkpoint.schema_version or 0, checkpoint.state
-    if stored_version > version:
-        raise SchemaVersionError(
-            f"checkpoint {checkpoint.seq} has schema version {stored_version}; this "
-            f"program reads up to {version}"
-        )
-    for step in range(stored_version, version):
-        if step not in migrations:
-            raise SchemaVersionError(
-                f"checkpoint {checkpoint.seq} has schema version {stored_version}, and "
-                f"no migration leads from {step} to {step + 1}"
-            )
-        state = migrations[step](state)
-    return state
 
 
 def _decode(document: Document) -> Checkpoint:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import attrs
 
 from swarm.errors import StaleClaim
-from swarm.model import JSON, Path, check_text, check_whole, checksum, shown
+from swarm.model import JSON, Migrations, Path, check_text, check_whole, checksum, shown
 from swarm.ports import Expect, View
 from swarm.work import _checkpoint_rules as rules
 from swarm.work._checkpoint_rules import Checkpoint
@@ -34,19 +34,12 @@ class Checkpoints:
     Reading the series of a task that does not exist raises `NotFound`.
     """
 
-    __slots__ = ("_caller", "_migrations", "_version")
+    __slots__ = ("_caller", "_migrations")
 
-    def __init__(
-        self,
-        caller: Caller,
-        *,
-        version: int | None = None,
-        migrations: Mapping[int, Callable[[Any], Any]] | None = None,
-    ) -> None:
+    def __init__(self, caller: Caller, migrations: Migrations | None = None) -> None:
         """Act for a caller."""
         self._caller = caller
-        self._version = version
-        self._migrations = dict(migrations or {})
+        self._migrations = migrations
 
     def __repr__(self) -> str:
         return f"<Checkpoints of '{self._caller.identity.agent_id}'>"
@@ -68,18 +61,7 @@ class Checkpoints:
             ValueError: A step between two versions is missing.
         """
         check_whole("a schema version", version, 1)
-        if not isinstance(migrations, Mapping | None):
-            raise TypeError(f"migrations is a dict, not {shown(migrations)}")
-        for step, migration in (migrations or {}).items():
-            check_whole("the version that a migration leads from", step, 0)
-            if not callable(migration):
-                raise TypeError(f"a migration is a function, not {shown(migration)}")
-        steps = sorted(migrations or {})
-        if steps and steps != list(range(steps[0], version)):
-            raise ValueError(
-                "migrations lead from each version to the next, up to the newest"
-            )
-        return Checkpoints(self._caller, version=version, migrations=migrations)
+        return Checkpoints(self._caller, Migrations(version, migrations))
 
     async def save(
         self,
@@ -116,13 +98,14 @@ class Checkpoints:
             scope = None
         manager, me = self._caller.manager, self._caller.identity
         encoded(manager.codec, "the state of a checkpoint", state)
+        versions = self._migrations
         new = Checkpoint(
             task=None if task is None else task.task_id,
             agent=me.agent_id,
             description=description,
             state=state,
             hash=checksum(state),
-            schema_version=self._version,
+            schema_version=None if versions is None else versions.version,
             step="" if scope is None else scope.name,
         )
         kernel, request = manager.kernel, (self._series(task), new, parent, keep)
@@ -174,9 +157,10 @@ class Checkpoints:
             check_whole("the number of a checkpoint", seq, 1)
         found = await self._read(rules.checkpoints, task)
         checkpoint = rules.restorable(found, self._series(task), seq)
-        if self._version is None:
+        if self._migrations is None:
             return checkpoint.state
-        return rules.migrate(checkpoint, self._version, self._migrations)
+        what, stored = f"checkpoint {checkpoint.seq}", checkpoint.schema_version or 0
+        return self._migrations.apply(what, stored, checkpoint.state)
 
     async def list(
         self, task: HasTask | str | None = None

@@ -236,5 +236,5 @@ async def test_a_key_can_stand_wherever_a_path_can():
 def test_the_kind_of_a_key_is_a_type_and_its_version_a_number():
     with pytest.raises(TypeError, match=r"as in Key\('a.b', int\), not 'str'"):
         Key("a.b", "str")
-    with pytest.raises(TypeError, match="the version of a key is a whole number"):
+    with pytest.raises(TypeError, match="a schema version is a whole number"):
         Key("a.b", dict, version="1.0.0")

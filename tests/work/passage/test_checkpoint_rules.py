@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarm.errors import ConflictError, NotFound, SchemaVersionError, StateCorruption
+from swarm.errors import ConflictError, NotFound, StateCorruption
 from swarm.model import checksum
 from swarm.work import _checkpoint_rules
 from swarm.work._checkpoint_rules import (
@@ -15,7 +15,6 @@ from swarm.work._checkpoint_rules import (
     append,
     checkpoints,
     find,
-    migrate,
     prune,
     restorable,
     sequence,
@@ -149,27 +148,6 @@ def test_nothing_valid_is_corruption_and_nothing_at_all_is_not_found():
     damage(view, 1)
     with pytest.raises(StateCorruption):
         restorable(checkpoints(view, SERIES), SERIES, None)
-
-
-def test_the_state_is_migrated_one_version_at_a_time():
-    """C8."""
-    view = DictView()
-    view.apply(saved(view, {"n": 1}, schema_version=1))
-    steps = {1: lambda s: {**s, "m": 2}, 2: lambda s: {**s, "k": 3}}
-    old = find(view, SERIES)
-    assert migrate(old, 3, steps) == {"n": 1, "m": 2, "k": 3}
-    with pytest.raises(SchemaVersionError, match="from 2 to 3"):
-        migrate(old, 3, {1: steps[1]})
-    with pytest.raises(SchemaVersionError, match="reads up to 0"):
-        migrate(old, 0, steps)
-
-
-def test_a_checkpoint_without_a_version_has_version_0():
-    view = DictView()
-    view.apply(saved(view, {"n": 1}))
-    with pytest.raises(SchemaVersionError, match="from 0 to 1"):
-        migrate(find(view, SERIES), 1, {})
-    assert migrate(find(view, SERIES), 1, {0: lambda s: {**s, "m": 2}})["m"] == 2
 
 
 def test_a_task_and_an_agent_never_share_a_series():

@@ -147,6 +147,9 @@ async def test_old_states_are_migrated(kind):
             await desk.checkpoints(ADA).versioned(2).restore()
         with pytest.raises(ValueError, match="from each version to the next"):
             desk.checkpoints(ADA).versioned(3, {1: dict})
+        await desk.checkpoints(BO).save({"n": 1})  # without a version: version 0
+        bo = desk.checkpoints(BO).versioned(1, {0: lambda s: {**s, "m": 2}})
+        assert await bo.restore() == {"n": 1, "m": 2}
 
 
 async def test_a_series_keeps_its_newest(kind):
