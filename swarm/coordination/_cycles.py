@@ -8,14 +8,13 @@ by the wait-for graph, at the request that would close it.
 # Some of what is private to users is shared by the files of this package.
 # ruff: noqa: SLF001
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 import attrs
 
 from swarm.coordination._core import Core
-from swarm.coordination._grants import Grant, Request, summarize
-from swarm.coordination._lease_state import LeaseState
+from swarm.coordination._grants import Grant, RecordText, Request
 from swarm.coordination._terms import LOCKS, SEMAPHORES
 from swarm.coordination._wait_graph import AnyOf, WaitGraph
 from swarm.model import Commit, Document, Path
@@ -178,13 +177,14 @@ class CycleWatch:
                 self._look(document)
 
     def _look(self, document: Document) -> None:
-        path, waiting = document.path, _waiting_in(document)
-        if not waiting and not self._index.knows(path):
+        path = document.path
+        record = None if document.is_deleted else RecordText(document)
+        has_queue = record is not None and record.has_queue()
+        if not has_queue and not self._index.knows(path):
             self._changed.pop(path.text, None)
             self._wanted.discard(path.text)
             return
-        own = f"{self._core.origin}-"
-        if any(id.startswith(own) for id in waiting):  # noqa: A001
+        if record is not None and record.has_queue(f"{self._core.origin}-"):
             self._wanted.add(path.text)
         else:
             self._wanted.discard(path.text)
@@ -223,14 +223,6 @@ def describe_link(core: Core, grant: str, request: str) -> str | None:
     if holder is not waiter.session:
         return None
     return f"{waiter.session} waits for {waiter.describe_wait()}"
-
-
-def _waiting_in(document: Document) -> Collection[str]:
-    """Return the ids of the requests that wait in the newest version of a record."""
-    record = document.record
-    if isinstance(record, LeaseState):
-        return record.requests
-    return summarize(document).waiting if document.body else ()
 
 
 def _process_of(link: CycleLink) -> str:

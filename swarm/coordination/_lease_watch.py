@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from swarm.coordination._grants import AcquireSpec, RecordSummary, summarize
+from swarm.coordination._grants import NEVER, AcquireSpec, RecordText
 from swarm.coordination._lease_rules import DEAD, EXPIRED, RELEASED, decide_sweep
 from swarm.coordination._lease_state import LeaseState, name_tokens, peek
 from swarm.coordination._turn_pace import TurnPace
@@ -57,12 +57,11 @@ class RecordWatch:
         if not (core.waiters or core.leases or self._due):
             return
         if document.body and len(core.waiters) + len(core.leases) <= _FEW:
-            summary = summarize(document)
-            self._note_place(document.path.text, summary)
-            if self._is_as_before(document.path, summary):
+            text = RecordText(document)
+            if self._is_as_before(document.path, text):
                 due = self._due.get(document.path.text)
                 if due is not None:
-                    self._look_by(due.spec, self._due_at(summary))
+                    self._look_by(due.spec, self._due_at(text))
                 return
         blank = self._manager.blank
         # The one before first: it is decoded still, and forgotten by the next.
@@ -75,24 +74,21 @@ class RecordWatch:
         if due is not None:
             self.watch(due.spec)
 
-    def _note_place(self, text: str, summary: RecordSummary) -> None:
+    def _note_place(self, text: str, place: int) -> None:
         """Note how many requests are ahead of the first one of this process."""
-        waiters, paces = self._core.waiters, self._paces
-        for place, id in enumerate(summary.waiting):  # noqa: A001
-            if id in waiters:
-                if text in paces:
-                    paces[text].moved(place, self._core.now())
-                    return
-                if len(paces) >= _PACES:
-                    paces.clear()
-                paces[text] = TurnPace(place, self._core.now())
-                return
+        paces = self._paces
+        if text in paces:
+            paces[text].moved(place, self._core.now())
+            return
+        if len(paces) >= _PACES:
+            paces.clear()
+        paces[text] = TurnPace(place, self._core.now())
 
     def joined(self, spec: AcquireSpec) -> None:
         """Note that a request of this process has begun to wait."""
         document = self._core.find(spec.path)
         if document is not None:
-            self._note_place(spec.path.text, summarize(document))
+            self._is_as_before(spec.path, RecordText(document))
         self._core.hurry()
 
     def _may_rest(self) -> float | None:
@@ -108,19 +104,24 @@ class RecordWatch:
                 least = min(least, pace.rest(self._core.now()))
         return least
 
-    def _is_as_before(self, path: Path, summary: RecordSummary) -> bool:
-        """Return whether all of this process wait on, and hold what they held."""
-        core = self._core
+    def _is_as_before(self, path: Path, record: RecordText) -> bool:
+        """Return whether all of this process wait on, and hold what they held.
+
+        Then the place of the first one that waits is noted.
+        """
+        core, first = self._core, NEVER
         for waiter in core.waiters.values():
-            if waiter.path == path and (
-                waiter.is_decided or waiter.id not in summary.waiting
-            ):
+            if waiter.path == path:
+                place = None if waiter.is_decided else record.place(waiter.id)
+                if place is None:
+                    return False
+                first = min(first, place)
+        for id, lease in core.leases.items():  # noqa: A001
+            if lease._spec.path == path and not record.is_held(id):
                 return False
-        return all(
-            id in summary.ends
-            for id, lease in core.leases.items()  # noqa: A001
-            if lease._spec.path == path
-        )
+        if first != NEVER:
+            self._note_place(path.text, first)
+        return True
 
     def see(
         self,
@@ -192,7 +193,7 @@ class RecordWatch:
             spec, self._due_at(state) if state.requests else state.opens_at or None
         )
 
-    def _due_at(self, record: LeaseState | RecordSummary) -> int | None:
+    def _due_at(self, record: LeaseState | RecordText) -> int | None:
         """Return when a record is due of which no lease here would know, or None."""
         at, holder = record.first_end()
         due = record.opens_at

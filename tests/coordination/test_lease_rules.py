@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from swarm.coordination._grants import AcquireSpec, Grant, Transition, summarize
+from swarm.coordination._grants import AcquireSpec, Grant, RecordText, Transition
 from swarm.coordination._lease_rules import (
     AGAIN,
     QUEUED,
@@ -537,7 +537,7 @@ def test_a_record_that_comes_as_bytes_is_decoded_once():
 
 @pytest.mark.parametrize("blank", [FREE, SemaphoreState(9, 9)], ids=["lock", "permits"])
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_a_summary_says_what_the_decoded_record_says(blank, count):
+def test_the_text_of_a_record_says_what_the_decoded_record_says(blank, count):
     bench = Bench(blank)
     for number in range(count):
         made = f"p-{number}"
@@ -545,10 +545,15 @@ def test_a_summary_says_what_the_decoded_record_says(blank, count):
         bench.apply(decide_acquire, made, "owner", True, want=want)
     state = bench.line or blank.fresh()
     document = Document(PLACE, None, state, 5, 5, 5, OWNER)
-    summary = summarize(document)
-    assert summary.ends == {g.id: g.expires for g in state.holders}
-    assert summary.opens_at == state.opens_at
+    text = RecordText(document)
+    assert text.opens_at == state.opens_at
     if count:
-        assert summary.first_end() == state.first_end()
-    waiting = tuple(request.id for request in state.queue)
-    assert summary.waiting == waiting
+        assert text.first_end() == state.first_end()
+    waiting = [request.id for request in state.queue]
+    assert text.has_queue() is text.has_queue("p-") is bool(waiting)
+    assert not text.has_queue("another")
+    made = [f"p-{number}" for number in range(4)]
+    places = {id: place for place, id in enumerate(waiting)}
+    assert [text.place(id) for id in made] == [places.get(id) for id in made]
+    held = [grant.id for grant in state.holders]
+    assert [id for id in made if text.is_held(id)] == held

@@ -90,7 +90,7 @@ def _encode_head(commit: Commit) -> bytes:
     return orjson.dumps(told)
 
 
-_TEXT: Final = rb'"(?:[^"\\\\]|\\\\.)*"'
+_TEXT: Final = rb'"[^"\\]*"'  # one with an escape is left to the parser
 _HEAD_OF_LINE: Final = re.compile(
     rb"\[\d+,\d+,(\[%b(?:,%b)*\]),(%b),(\d+),(-?\d+),(null|\d+)(,?)"
     % (_TEXT, _TEXT, _TEXT)
@@ -143,18 +143,19 @@ def decode_entry(fields: Sequence[bytes], revision: int) -> Commit:
     if lines:
         found = decode_line(lines, revision)
         documents = decode_documents(lines, revision) if found is None else (found,)
-    size = sum(document.size for document in documents) + len(head)
-    if not head and documents:
-        author = documents[0].author
-        return Commit(revision, revision, author, tuple(documents), (), size)
+    author = documents[0].author if documents else None
+    events: Sequence[Any] = ()
+    cause = key = None
     try:
-        told = orjson.loads(head)
-        author = AgentIdentity(*told["a"])
-        events = [(payload_from_json, *each) for each in told.get("e", ())]
-        cause = Cause(*told["c"]) if "c" in told else None
+        if head or author is None:
+            told = orjson.loads(head)
+            author = author or AgentIdentity(*told["a"])
+            events = [(payload_from_json, *each) for each in told.get("e", ())]
+            cause = Cause(*told["c"]) if "c" in told else None
+            key = told.get("k")
     except (KeyError, TypeError, ValueError) as error:
         raise StateCorruption(f"this is not a commit: {head[:80]!r}") from error
     if cause is not None:
         cause.root = revision
-    made, key = tuple(documents), told.get("k")
-    return Commit(revision, revision, author, made, (), size, cause, key, events)
+    made = tuple(documents)
+    return Commit(revision, revision, author, made, (), 0, cause, key, events)
