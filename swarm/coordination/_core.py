@@ -257,6 +257,8 @@ class Core:
         find: Returns the document at a path as this process has it.
         kernel_now: Returns kernel time in microseconds.
         is_local: Whether the kernel answers at once.
+        commit: Applies a rule of one record, as the kernel's `apply_one` does. It
+            suspends only on a kernel that is a round trip away.
         apply_now: The kernel's own `apply_one_now`, if it answers at once.
         listener: What hears the commits of others; own ones are not for it, but on a
             distant kernel: they may be those of the process's end and new beginning.
@@ -290,8 +292,11 @@ class Core:
         self.hurry: Callable[[], None] = tail.hurry
         self.listen: Callable[..., Callable[[], None]] = tail.listen
         self.apply_now: Callable[..., tuple[int, Any]] | None = None
+        self.commit: Callable[..., Coroutine[Any, Any, tuple[int, Any]]]
+        self.commit = kernel.apply_one
         if self._local is not None:
             self.apply_now = self._local.apply_one_now
+            self.commit = self._commit_now
         self.graph = graph
         self.now: Callable[[], float] = clock.monotonic
         self._alarms = AlarmHeap(clock)
@@ -322,15 +327,10 @@ class Core:
 
     # --- committing -------------------------------------------------------------------
 
-    async def commit(
+    async def _commit_now(
         self, author: AgentIdentity, path: Path, rule: Any, request: Any
     ) -> tuple[int, Any]:
-        """Apply a rule of one record; return the revision and the outcome.
-
-        It suspends only on a kernel that is a round trip away.
-        """
-        if self.apply_now is None:
-            return await self.kernel.apply_one(author, path, rule, request)
+        assert self.apply_now is not None  # or this would not be called
         return self.apply_now(author, path, rule, request, self.listener)
 
     async def commit_plan(

@@ -6,7 +6,7 @@ process. So a process that was stopped for too long, and whose singleton was sta
 elsewhere meanwhile, writes nothing for it any more (S16).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from swarm.model import AgentIdentity, Commit, Document, Path, Pattern
@@ -50,13 +50,22 @@ class FencedKernel:
         fence = self.fences.get(author.agent_id)
         return () if fence is None else (fence,)
 
-    async def put(
+    def put(
         self, author: AgentIdentity, path: Path, body: bytes
-    ) -> Document | None:
+    ) -> Coroutine[Any, Any, Document | None]:
         """Write one whole document."""
         fence = self._fence(author)
         if not fence:
-            return await self.unfenced.put(author, path, body)
+            return self.unfenced.put(author, path, body)
+        return self._put_fenced(author, path, body, fence)
+
+    async def _put_fenced(
+        self,
+        author: AgentIdentity,
+        path: Path,
+        body: bytes,
+        fence: tuple[Condition, ...],
+    ) -> Document | None:
         commit, _ = await self.unfenced.apply(
             author, _plan_put, path, body, conditions=fence
         )
@@ -75,17 +84,27 @@ class FencedKernel:
             author, rule, *arguments, conditions=conditions
         )
 
-    async def apply_one(
+    def apply_one(
         self,
         author: AgentIdentity,
         path: Path,
         rule: Callable[[Document | None, int, R], Ruling],
         request: R,
-    ) -> tuple[int, Any]:
+    ) -> Coroutine[Any, Any, tuple[int, Any]]:
         """Ask the rule of one record and commit its ruling."""
         fence = self._fence(author)
         if not fence:
-            return await self.unfenced.apply_one(author, path, rule, request)
+            return self.unfenced.apply_one(author, path, rule, request)
+        return self._apply_one_fenced(author, path, rule, request, fence)
+
+    async def _apply_one_fenced(
+        self,
+        author: AgentIdentity,
+        path: Path,
+        rule: Callable[[Document | None, int, R], Ruling],
+        request: R,
+        fence: tuple[Condition, ...],
+    ) -> tuple[int, Any]:
         commit, outcome = await self.unfenced.apply(
             author, _plan_one, path, rule, request, conditions=fence
         )

@@ -67,7 +67,8 @@ _UNSEEN: Final = (
     "does not know the state that it led to ({})"
 )
 
-Decide = Callable[[RecordingView], Proposal]
+Decide = Callable[..., Proposal]
+"""Decides on a view that notes what is looked at, and on further arguments."""
 
 
 class Committer:
@@ -123,36 +124,40 @@ class Committer:
         self._operations = f"{self._keys.operations}{self._origin}"
 
     async def decide(
-        self, author: AgentIdentity, decide: Decide
+        self, author: AgentIdentity, decide: Decide, *arguments: Any
     ) -> tuple[Commit | None, Any]:
-        """Decide on the replica and commit, again after each conflict.
+        """Call `decide(view, *arguments)` and commit, again after each conflict.
 
         Raises:
             Contention: It met conflicts for ten seconds, in ten attempts or more.
             OutcomeUnknown: The connection was lost for too long.
             Exception: What `decide` raised on the newest state.
         """
-        found = await self._attempt(author, decide, 0)
+        found = await self._attempt(author, decide, arguments, 0)
         if found is not None:
             return found
         end = self._clock.monotonic() + _LONGEST
         async with self._retries:
             attempt = 1
             while self._clock.monotonic() < end or attempt < _LEAST:
-                found = await self._attempt(author, decide, attempt)
+                found = await self._attempt(author, decide, arguments, attempt)
                 if found is not None:
                     return found
                 attempt += 1
         raise Contention(f"a commit lost to other processes {attempt} times in a row")
 
     async def _attempt(
-        self, author: AgentIdentity, decide: Decide, attempt: int
+        self,
+        author: AgentIdentity,
+        decide: Decide,
+        arguments: tuple[Any, ...],
+        attempt: int,
     ) -> tuple[Commit | None, Any] | None:
         """Decide and commit once; return None after a conflict, once that is known."""
         replica = self._replica
         view = RecordingView(replica)
         try:
-            proposal = decide(view)
+            proposal = decide(view, *arguments)
             made = made_documents(proposal, author, replica, self._limits)
         except Exception:
             if await self._is_newest(view.revision):

@@ -196,18 +196,16 @@ class RedisKernel:
         self, author: AgentIdentity, path: Path, body: bytes
     ) -> Document | None:
         """Write one whole document; None when `path` lies inside another one."""
-
-        def decide(view: RecordingView) -> Proposal:
-            if path.text not in self.tail.documents_by_text:
-                around = view.find(path)
-                if around is not None:
-                    return Proposal(view, self.tail.now())
-            return Proposal(view, self.tail.now(), (Write(path, body),))
-
         if not self._is_ready():
             await self._make_ready()
-        commit, _ = await self._committer.decide(author, decide)
+        commit, _ = await self._committer.decide(author, self._decide_put, path, body)
         return None if commit is None else commit.documents[0]
+
+    def _decide_put(self, view: RecordingView, path: Path, body: bytes) -> Proposal:
+        at = self.tail.now()
+        if path.text not in self.tail.documents_by_text and view.find(path) is not None:
+            return Proposal(view, at)
+        return Proposal(view, at, (Write(path, body),))
 
     async def apply(
         self,
@@ -217,23 +215,30 @@ class RedisKernel:
         conditions: Sequence[Condition] = (),
     ) -> tuple[Commit | None, Any]:
         """Ask the rule and commit what it plans, if what it looked at still holds."""
-
-        def decide(view: RecordingView) -> Proposal:
-            self._check(view, conditions)
-            at = self.tail.now()
-            plan = rule(view, *arguments)
-            return Proposal(
-                view,
-                at,
-                plan.writes,
-                plan.events,
-                plan.outcome,
-                is_bounded=not plan.is_unbounded,
-            )
-
         if not self._is_ready():
             await self._make_ready()
-        return await self._committer.decide(author, decide)
+        return await self._committer.decide(
+            author, self._decide_plan, conditions, rule, *arguments
+        )
+
+    def _decide_plan(
+        self,
+        view: RecordingView,
+        conditions: Sequence[Condition],
+        rule: Callable[..., Plan],
+        *arguments: Any,
+    ) -> Proposal:
+        self._check(view, conditions)
+        at = self.tail.now()
+        plan = rule(view, *arguments)
+        return Proposal(
+            view,
+            at,
+            plan.writes,
+            plan.events,
+            plan.outcome,
+            is_bounded=not plan.is_unbounded,
+        )
 
     async def apply_one(
         self,
@@ -243,23 +248,29 @@ class RedisKernel:
         request: R,
     ) -> tuple[int, Any]:
         """Ask the rule of one record and commit its ruling, as one step."""
-        tail, text = self.tail, path.text
-
-        def decide(view: RecordingView) -> Proposal:
-            there = tail.documents_by_text.get(text)
-            view.versions[text] = 0 if there is None else there.version
-            view.has_time = True
-            at = tail.now()
-            record, announced, outcome = rule(there, at, request)
-            if record is KEEP or (record is None and there is None):
-                return Proposal(view, at, (), (), outcome, announced=announced)
-            writes = (Write(path, record=record),)
-            return Proposal(view, at, writes, (), outcome, announced=announced)
-
         if not self._is_ready():
             await self._make_ready()
-        commit, outcome = await self._committer.decide(author, decide)
+        commit, outcome = await self._committer.decide(
+            author, self._decide_one, path, rule, request
+        )
         return (0 if commit is None else commit.revision), outcome
+
+    def _decide_one(
+        self,
+        view: RecordingView,
+        path: Path,
+        rule: Callable[[Document | None, int, R], Ruling],
+        request: R,
+    ) -> Proposal:
+        there = self.tail.documents_by_text.get(path.text)
+        view.versions[path.text] = 0 if there is None else there.version
+        view.has_time = True
+        at = self.tail.now()
+        record, announced, outcome = rule(there, at, request)
+        if record is KEEP or (record is None and there is None):
+            return Proposal(view, at, (), (), outcome, announced=announced)
+        writes = (Write(path, None, record),)
+        return Proposal(view, at, writes, (), outcome, announced=announced)
 
     async def commit(
         self,
@@ -272,17 +283,25 @@ class RedisKernel:
         weight: int = 0,
     ) -> Commit | None:
         """Write and publish under one new revision, if the conditions hold."""
-
-        def decide(view: RecordingView) -> Proposal:
-            self._check(view, conditions)
-            return Proposal(view, self.tail.now(), writes, events, None, key)
-
         if not self._is_ready():
             await self._make_ready()
-        commit, _ = await self._committer.decide(author, decide)
+        commit, _ = await self._committer.decide(
+            author, self._decide_commit, conditions, writes, events, key
+        )
         if commit is not None:
             commit.size += weight
         return commit
+
+    def _decide_commit(
+        self,
+        view: RecordingView,
+        conditions: Sequence[Condition],
+        writes: Sequence[Write],
+        events: Sequence[object],
+        key: str | None,
+    ) -> Proposal:
+        self._check(view, conditions)
+        return Proposal(view, self.tail.now(), writes, events, None, key)
 
     def _check(self, view: RecordingView, conditions: Sequence[Condition]) -> None:
         """Check a caller's conditions here, and have the server check them again."""

@@ -2,10 +2,10 @@
 
 import asyncio
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from swarm.errors import ConflictError, SwarmError
-from swarm.model import MICRO, TIME
+from swarm.model import MICRO, TIME, Document
 from swarm.ports import Clock, Expect, Timer, Write
 from swarm.storage.redis._committer import Committer
 from swarm.storage.redis._proposals import Proposal, RecordingView
@@ -42,20 +42,13 @@ class Sweeper:
     async def sweep(self) -> None:
         """Commit the end of every document whose time is up, each on its own."""
         for document in self._replica.due():
-            write, condition = (
-                Write(document.path),
-                Expect(document.path, document.version),
-            )
-
-            def decide(
-                view: RecordingView, write: Any = write, condition: Any = condition
-            ) -> Proposal:
-                self._replica.check_now((condition,))
-                view.versions[condition.path.text] = condition.version
-                return Proposal(view, self._replica.now(), (write,))
-
             with suppress(ConflictError):
-                await self._committer.decide(TIME, decide)
+                await self._committer.decide(TIME, self._decide, document)
+
+    def _decide(self, view: RecordingView, document: Document) -> Proposal:
+        self._replica.check_now((Expect(document.path, document.version),))
+        view.versions[document.path.text] = document.version
+        return Proposal(view, self._replica.now(), (Write(document.path),))
 
     def _set_timer(self) -> None:
         """Have the next document that comes to its end be removed on time."""
