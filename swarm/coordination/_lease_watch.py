@@ -56,6 +56,8 @@ class RecordWatch:
             name_tokens(document.record, commit.revision)
         if not (core.waiters or core.leases or self._due):
             return
+        blank = self._manager.blank
+        ids: Iterable[str]
         if document.body and len(core.waiters) + len(core.leases) <= _FEW:
             text = RecordText(document)
             if self._is_as_before(document.path, text):
@@ -63,11 +65,16 @@ class RecordWatch:
                 if due is not None:
                     self._look_by(due.spec, self._due_at(text))
                 return
-        blank = self._manager.blank
-        # The one before first: it is decoded still, and forgotten by the next.
-        before = peek(document.previous, blank)
-        state = peek(document, blank)
-        for id in changed_ids(before, state):  # noqa: A001
+            waiting = [w.id for w in core.waiters.values() if w.path == document.path]
+            held = [x.id for x in core.leases.values() if x._spec.path == document.path]
+            ids = waiting + held
+            state = peek(document, blank)
+        else:
+            # The one before first: it is decoded still, and forgotten by the next.
+            before = peek(document.previous, blank)
+            state = peek(document, blank)
+            ids = changed_ids(before, state)
+        for id in ids:  # noqa: A001
             self.see(id, state, commit.revision, commit)
         self._manager.pass_returned_soon()
         due = self._due.get(document.path.text)

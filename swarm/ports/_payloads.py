@@ -71,7 +71,9 @@ def announcement_to_json(announced: Announcement) -> Told:
     cls, *given = announced
     if isinstance(cls, type) and EVENT_TYPE in cls.__dict__:
         of_type, defined, names, defaults = _described(cls)
-        told = defaults | dict(zip(names, given, strict=False))
+        told = dict(zip(names, given, strict=False))
+        if len(told) < len(names):
+            told = defaults | told
         if len(told) == len(names) and _PLAIN.issuperset(map(type, told.values())):
             return of_type, defined, told
     return payload_to_json(cls(*given))

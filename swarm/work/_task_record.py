@@ -168,11 +168,17 @@ class TaskSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON value."""
+        requester = self.requester
         return {
             **{field: getattr(self, field) for field in _SPEC_FIELDS},
             "payload": orjson.Fragment(self.payload),
             "metadata": orjson.Fragment(self.metadata),
-            "requester": attrs.asdict(self.requester),
+            "requester": {
+                "agent_id": requester.agent_id,
+                "type": requester.type,
+                "session": requester.session,
+                "role": requester.role,
+            },
             "backoff": [self.backoff.first, self.backoff.most],
         }
 
@@ -262,7 +268,15 @@ class ClaimRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON value; a token of null means the document's version."""
-        return {**attrs.asdict(self), "token": self.token or None}
+        return {
+            "id": self.id,
+            "agent": self.agent,
+            "since": self.since,
+            "expires": self.expires,
+            "lease": self.lease,
+            "until": self.until,
+            "token": self.token or None,
+        }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
