@@ -26,7 +26,7 @@ from swarm.coordination._barrier_rules import (
 )
 from swarm.coordination._core import Core
 from swarm.coordination._terms import BARRIERS, Names, check_action, check_timeout
-from swarm.coordination._waiting import Waiter
+from swarm.coordination._waiting import UNANSWERED, Waiter
 from swarm.errors import (
     BarrierTimeout,
     BrokenBarrier,
@@ -88,7 +88,8 @@ class PartyWaiter(Waiter):
 
     async def _withdraw(self) -> None:
         """Break the barrier for all: one that was there has gone (B4, B10)."""
-        await self.barrier._break(f"{self.session} was cancelled", self.id)
+        why = f"{self.session} was cancelled or failed"
+        await self.barrier._break(why, self.id)
 
     def pass_on(self, result: object) -> None:
         """Do nothing: a party cancelled after the trip has been there all the same."""
@@ -263,6 +264,10 @@ class BarrierHandle(Displayable):
             ended = core.run(self._arrive(waiter))
             if isinstance(ended, ShieldedOperation):
                 ended = await ended.outcome(lambda _: waiter.withdraw())
+        except UNANSWERED:
+            waiter.discard()
+            waiter.withdraw()  # it may have arrived
+            raise
         except BaseException:
             waiter.discard()
             raise

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from swarm.coordination import Coordination, WaitGraph
-from swarm.errors import BarrierTimeout, LockTimeout, StorageFailed
+from swarm.errors import BarrierTimeout, LockTimeout, OutcomeUnknown, StorageFailed
 from swarm.kernel import MemoryKernel
 from swarm.model import OWNER
 from swarm.ports import Entropy
@@ -15,15 +15,20 @@ from tests.support.clock import FakeClock
 
 
 class Refusing(DistantKernel):
-    """A kernel that refuses rules while it `is_full`."""
+    """A kernel that refuses while it `is_full`, or loses the next answer."""
 
     is_full = False
+    is_losing = False
 
-    def _do(self, operation):
+    async def _do(self, operation):
         if self.is_full:
             operation.close()
             raise StorageFailed("full")
-        return super()._do(operation)
+        found = await super()._do(operation)
+        if self.is_losing:
+            self.is_losing = False
+            raise OutcomeUnknown("lost")
+        return found
 
 
 async def settle():
@@ -114,6 +119,16 @@ async def test_a_call_that_was_cancelled_leaves_later(kind):
         assert barrier.waiting == 0
         if kind == "lock":
             await held.release()
+
+
+async def test_a_party_that_cannot_know_whether_it_has_arrived_has_left():
+    """B4."""
+    async with world() as w:
+        w.kernel.is_losing = True
+        with pytest.raises(OutcomeUnknown):
+            await w.one.barrier(OWNER, "b", 2).wait()
+        await settle()
+        assert w.other.barrier(OWNER, "b", 2).waiting == 0
 
 
 async def test_what_has_expired_meanwhile_is_removed_later():
