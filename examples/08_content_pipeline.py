@@ -63,9 +63,9 @@ async def main() -> None:
 asyncio.run(main())
 
 # > content
-# >   research  Researcher.research, first
-# >   write     Writer.write, after research
-# >   review    Reviewer.review, after write
+# >   research  Researcher.research  first
+# >   write     Writer.write         after research
+# >   review    Reviewer.review      after write     by agent cy
 # > RuntimeError: no
 # > written: bees dance and bees sting.
 # > {'text': 'bees dance and bees sting.', 'verdict': 'publish'}

@@ -15,9 +15,9 @@ print(await run.result())
 - `resume` begins again what has failed; `cancel` begins nothing more and cancels what
   runs.
 
-Files: `_definition` has what users write, checked and drawn; `_graph` the order of the
-stages and the derived status; `_rules` the commits; `_manager` begins tasks and does
-them; `_runs` is `swarm.pipelines`.
+Files: `_definition` has what users write; `_graph` the order of the stages and the
+derived status; `_drawing` shows both; `_rules` has the commits; `_manager` begins tasks
+and does them; `_runs` is `swarm.pipelines`.
 """
 
 from swarm.work.pipelines._definition import Pipeline, Stage

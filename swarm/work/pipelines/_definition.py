@@ -1,9 +1,9 @@
-"""Pipelines as users define them: stages with functions, checked and drawn. Pure."""
+"""Pipelines as users define them: stages with functions, checked. Pure."""
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
@@ -11,9 +11,9 @@ from swarm.errors import NotFound
 from swarm.model import Displayable, check_name, check_text, check_whole, shown
 from swarm.ports import TypedCall
 from swarm.work._submit_rules import CHECKS
+from swarm.work.pipelines._drawing import draw_mermaid, draw_text
 from swarm.work.pipelines._graph import (
     StageOptions,
-    StageProgress,
     StageShape,
     check_word,
     ordered,
@@ -191,52 +191,3 @@ class Pipeline(Displayable):
 
     def __repr__(self) -> str:
         return f"Pipeline({self.name!r}, {list(self.stages)})"
-
-
-# --- drawing --------------------------------------------------------------------------
-
-
-def draw_text(
-    title: str,
-    stages: Sequence[StageShape],
-    progress: Mapping[str, StageProgress] | None = None,
-) -> str:
-    """Return one line for each stage, after a line with the title."""
-    lines = [title]
-    width = max(len(stage.name) for stage in stages)
-    for stage in stages:
-        after = f"after {', '.join(stage.after)}" if stage.after else "first"
-        lines.append(f"  {stage.name:<{width}}  {_shown(stage, progress)}, {after}")
-    return "\n".join(lines)
-
-
-def draw_mermaid(
-    stages: Sequence[StageShape], progress: Mapping[str, StageProgress] | None = None
-) -> str:
-    """Return a Mermaid flowchart."""
-    place = {stage.name: f"s{number}" for number, stage in enumerate(stages)}
-    lines = ["flowchart LR"]
-    for stage in stages:
-        text = _escape(f"{stage.name}\n{_shown(stage, progress)}")
-        box = f'[["{text}"]]' if stage.map else f'["{text}"]'
-        lines.append(f"    {place[stage.name]}{box}")
-    for stage in stages:
-        lines += [f"    {place[name]} --> {place[stage.name]}" for name in stage.after]
-    return "\n".join(lines)
-
-
-def _shown(stage: StageShape, progress: Mapping[str, StageProgress] | None) -> str:
-    """Return the function of a stage, or in a run how far the stage has come."""
-    if progress is None:
-        return stage.label
-    each = progress[stage.name]
-    many = f" {each.tasks}/{each.of}" if stage.map and each.of is not None else ""
-    return f"{each.status}{many}" + (f": {each.error}" if each.error else "")
-
-
-_CODES: Final = {ord(c): f"#{ord(c)};" for c in '#"<>{}[]()|'}
-
-
-def _escape(text: str) -> str:
-    """Write what Mermaid would read as syntax as character codes."""
-    return text.translate(_CODES).replace("\n", "<br/>")

@@ -18,7 +18,8 @@ from swarm.ports import unstructured
 from swarm.work._submit_rules import encoded
 from swarm.work._task_handle import Caller
 from swarm.work.pipelines import _rules as rules
-from swarm.work.pipelines._definition import Pipeline, draw_mermaid, draw_text
+from swarm.work.pipelines._definition import Pipeline
+from swarm.work.pipelines._drawing import draw_mermaid, draw_text
 from swarm.work.pipelines._graph import RunRecord, RunStatus, StageProgress, run_output
 from swarm.work.pipelines._manager import PipelineManager
 from swarm.work.pipelines._rules import RunView

@@ -12,7 +12,8 @@ from swarm.errors import InvalidTransition, NotFound
 from swarm.model import to_datetime
 from swarm.work._task_record import RecordEntry, TaskRecord, TaskSpec, TaskStatus
 from swarm.work.pipelines import _rules as rules
-from swarm.work.pipelines._definition import Pipeline, Stage, draw_mermaid, draw_text
+from swarm.work.pipelines._definition import Pipeline, Stage
+from swarm.work.pipelines._drawing import draw_mermaid, draw_text
 from swarm.work.pipelines._graph import (
     MAPPED,
     RunRecord,
@@ -466,9 +467,9 @@ def test_a_definition_is_drawn():
     )
     assert flow.text() == (
         "content\n"
-        "  research  Writer.write, first\n"
-        "  check     take, after research\n"
-        "  write     Writer.write, after check"
+        "  research  Writer.write  first\n"
+        "  check     take          after research  for each item, 2 at a time\n"
+        "  write     Writer.write  after check     by agent bo"
     )
     assert flow.mermaid() == (
         "flowchart LR\n"
@@ -511,7 +512,11 @@ def test_a_run_is_drawn_with_its_progress():
     }
     progress = derive(shapes, in_run(tasks), None)
     assert draw_text("run-1 (failed)", shapes, progress) == (
-        'run-1 (failed)\n  a  completed, first\n  b  failed: no "good", after a'
+        "run-1 (failed)\n"
+        "  a  completed          1.5 s  first\n"
+        '  b  failed: no "good"         after a'
     )
     drawn = draw_mermaid(shapes, progress)
     assert 's1["b<br/>failed: no #34;good#34;"]' in drawn
+    assert "class s0 completed" in drawn
+    assert "classDef failed" in drawn
