@@ -4,8 +4,8 @@
 
 A server is started on loopback. Each row says operations a second, the 99th percentile
 of one operation, and the processor time that this process spends on one; the ratio is
-ours over the best of the others. arq polls for jobs, and arq and taskiq for results:
-they are told to do so each millisecond.
+ours over the best of the others. arq polls for jobs, and saq, arq and taskiq poll for
+results: they are told to do so each millisecond.
 """
 
 import asyncio
@@ -144,7 +144,7 @@ async def saq_task(url: str) -> AsyncIterator[Operation]:
     await asyncio.sleep(0.3)
 
     async def operation(caller: int) -> None:
-        await queue.apply("echo", n=caller)
+        await queue.apply("echo", poll_interval=0.001, n=caller)
 
     yield operation
     await worker.stop()
