@@ -19,13 +19,27 @@ _descent: Final[ContextVar["_Descent | None"]] = ContextVar(
 
 
 class _Descent:
-    """A task of a swarm, as the code that runs in it or below it knows it."""
+    """A task of a swarm, as the code that runs in it or below it knows it.
 
-    __slots__ = ("outer", "owner", "task")
+    Attributes:
+        owner: The tasks to which it belongs.
+        outer: The task from which it descends itself, or None.
+        ended: Called when it has ended, or None.
+        task: The task; None once it has ended, or its context would refer to it: a
+            cycle, which the garbage collector would have to find.
+    """
 
-    def __init__(self, owner: "OwnedTasks", outer: "_Descent | None") -> None:
+    __slots__ = ("ended", "outer", "owner", "task")
+
+    def __init__(
+        self,
+        owner: "OwnedTasks",
+        outer: "_Descent | None",
+        ended: Callable[[], object] | None,
+    ) -> None:
         self.owner = owner
         self.outer = outer
+        self.ended = ended
         self.task: asyncio.Task[Any] | None = None
 
 
@@ -48,7 +62,7 @@ class OwnedTasks:
         self._loop = loop
         self._context = context
         self._failed = failed
-        self._tasks: dict[asyncio.Task[Any], Callable[[], object] | None] = {}
+        self._tasks: dict[asyncio.Task[Any], _Descent] = {}
         self._essential: set[asyncio.Task[Any]] = set()
         self._last: set[asyncio.Task[Any]] = set()
         self._abandoned: set[asyncio.Task[Any]] = set()
@@ -70,11 +84,11 @@ class OwnedTasks:
         if self._loop.get_task_factory() is not None:
             coroutine = _not_at_once(coroutine)
         context = self._context.copy()
-        descent = _Descent(self, context.get(_descent))
+        descent = _Descent(self, context.get(_descent), ended)
         context.run(_descent.set, descent)
         task = self._loop.create_task(coroutine, name=name, context=context)
         descent.task = task
-        self._tasks[task] = ended
+        self._tasks[task] = descent
         if essential:
             self._essential.add(task)
         if last:
@@ -86,9 +100,10 @@ class OwnedTasks:
         self._essential.discard(task)
         self._last.discard(task)
         self._abandoned.discard(task)
-        ended = self._tasks.pop(task, None)
-        if ended is not None:
-            ended()
+        descent = self._tasks.pop(task)
+        descent.task = None
+        if descent.ended is not None:
+            descent.ended()
         if not task.cancelled():
             error = task.exception()
             # The loop raises an exit or interrupt by itself, out of `run_forever`.
@@ -116,7 +131,7 @@ class OwnedTasks:
     def leave_behind(self, task: asyncio.Task[Any]) -> None:
         """Wait for a task no longer: it ignores its cancellation."""
         if task in self._tasks:
-            self._tasks[task] = None
+            self._tasks[task].ended = None
             self._abandoned.add(task)
 
     async def end(self, report: Callable[[BaseException], object]) -> None:

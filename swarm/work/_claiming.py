@@ -4,6 +4,7 @@ import asyncio
 import warnings
 from collections.abc import Coroutine, Generator
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ from swarm.errors import SwarmError, TaskTimeout
 from swarm.model import MICRO, AgentIdentity, AsyncUse
 from swarm.ports import Timer
 from swarm.work._claim import Claim, adopt
+from swarm.work._claim_queue import ClaimWaiter
 from swarm.work._due import TaskSelector, Ticket
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import TaskRecord
@@ -174,23 +176,11 @@ class Claiming(AsyncUse):
         waiter = manager.queue.add(self._selector)
         manager.tail.hurry()
         future = waiter.future
-
-        def give_up() -> None:
-            if manager.queue.remove(waiter) and not future.done():
-                future.set_result(None)
-
-        def look_at_gate(_: object) -> None:
-            if gate is None or future.done():
-                return
-            if gate.is_open():
-                gate.changed().add_done_callback(look_at_gate)
-            else:
-                give_up()
-
         timer: Timer | None = None
         if end is not None:
-            timer = manager.clock.call_at(end, give_up)
-        look_at_gate(None)
+            timer = manager.clock.call_at(end, partial(self._give_up, waiter))
+        if gate is not None:
+            self._look_at_gate(waiter, gate)
         try:
             return await future
         except BaseException:
@@ -203,6 +193,19 @@ class Claiming(AsyncUse):
         finally:
             if timer is not None:
                 timer.cancel()
+
+    def _give_up(self, waiter: ClaimWaiter) -> None:
+        if self._manager.queue.remove(waiter) and not waiter.future.done():
+            waiter.future.set_result(None)
+
+    def _look_at_gate(self, waiter: ClaimWaiter, gate: Gate, _: object = None) -> None:
+        """Give up once the gate is closed."""
+        if waiter.future.done():
+            return
+        if gate.is_open():
+            gate.changed().add_done_callback(partial(self._look_at_gate, waiter, gate))
+        else:
+            self._give_up(waiter)
 
     def _request(self) -> ClaimRequest:
         return (
