@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from examples.code_audit.program import tasks_of
+from swarm import Swarm
 from swarm.cli import main
 
 LIBRARY = Path(subprocess.__file__).parent  # large enough to be interrupted
@@ -168,6 +170,14 @@ def test_a_killed_demo_goes_on_where_it_was(tmp_path, place, kept):
     again = run(*words, "--resume", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "reviewed" not in again.stderr  # it was finished: there is nothing to do
+
+
+async def test_an_audit_whose_reports_were_removed_says_so():
+    async with Swarm() as swarm:
+        await swarm.tasks.submit("audit.file", {"file": "a.py"})
+        assert len(tasks_of(swarm, ["a.py"])) == 1
+        with pytest.raises(LookupError, match=r"1 reports .*TaskOptions.keep"):
+            tasks_of(swarm, ["a.py", "b.py"])
 
 
 def test_without_a_command_the_help_is_printed(capsys):

@@ -12,7 +12,17 @@ from urllib.parse import quote
 
 import anyio
 
-from swarm import Backoff, NotFound, Pipeline, PipelineRun, Stage, Swarm
+from swarm import (
+    Backoff,
+    NotFound,
+    Pipeline,
+    PipelineRun,
+    Stage,
+    Swarm,
+    SwarmConfig,
+    TaskInfo,
+    TaskOptions,
+)
 
 from .agents import Analyst, Reviewer, Scout, Writer
 from .findings import Considered
@@ -20,6 +30,9 @@ from .findings import Considered
 Show = Callable[[str], object]
 
 _RUN = "audit"
+
+_CONFIG = SwarmConfig(tasks=TaskOptions(keep=1_000_000))
+"""The report of each file is kept with its task until the reviewer merges them."""
 
 
 class NothingToAudit(Exception):
@@ -60,7 +73,7 @@ async def audit(
     if "://" not in url and not url.startswith("file:"):
         # What is written survives the end of the process, not that of the machine.
         url = f"file:{quote(url)}?durability=process"
-    async with Swarm("audit", url) as swarm:
+    async with Swarm("audit", url, config=_CONFIG) as swarm:
         if not resume and await is_there(swarm):
             raise AuditThere(f"{storage} holds an audit; --resume goes on with it")
         if watched:
@@ -138,7 +151,7 @@ async def start(swarm: Swarm, files: list[str], show: Show) -> PipelineRun:
             max_retries=5,
             backoff=Backoff(0.05, 1),
         )
-        records = swarm.tasks.find(kind="audit.file", limit=len(files))
+        records = tasks_of(swarm, files)
         again = sum(len(record.errors) for record in records)
         show(f"reviewed {len(files)} of {len(files)}; {again} attempts had failed")
         return [record.id for record in records]
@@ -155,6 +168,22 @@ async def start(swarm: Swarm, files: list[str], show: Show) -> PipelineRun:
         return await swarm.pipelines.resume(_RUN, flow)
     except NotFound:
         return await swarm.pipelines.start(flow, files, id=_RUN)
+
+
+def tasks_of(swarm: Swarm, files: list[str]) -> list[TaskInfo]:
+    """Return the task of each file.
+
+    Raises:
+        LookupError: Some were removed, with their reports.
+    """
+    found = swarm.tasks.find(kind="audit.file", limit=len(files))
+    if len(found) < len(files):
+        raise LookupError(
+            f"{len(files) - len(found)} reports were removed before all were there; "
+            f"a swarm that audits {len(files)} files keeps as many tasks "
+            "(TaskOptions.keep)"
+        )
+    return found
 
 
 async def follow(swarm: Swarm, total: int, show: Show) -> None:
