@@ -238,6 +238,9 @@ class PassageContract(WorkContract):
                 await asyncio.gather(accepting, return_exceptions=True)
                 await self.settle()
                 await offer.refresh()
+                while accepting.cancelled() and offer.status == "accepted":
+                    await self.settle()  # a store takes its time to give the task back
+                    await offer.refresh()
                 record = await one.manager.find(claim.task_id)
                 assert record is not None
                 if not accepting.cancelled():
