@@ -247,26 +247,6 @@ def items_of(stage: StageShape, value: JSON) -> list[Any] | None:
     return value if fits else None
 
 
-def startable(
-    stages: Sequence[StageShape], progress: Mapping[str, StageProgress]
-) -> list[StageTask]:
-    """Return the tasks that may begin now, of stages whose input is there (P1).
-
-    Of a mapping stage, `concurrency` items are in work at a time. None begins after one
-    has failed.
-    """
-    found: list[StageTask] = []
-    for stage in stages:
-        each = progress[stage.name]
-        settled = [task for task in each.records.values() if task.is_settled()]
-        if any(task.result is None for task in settled):
-            continue
-        left = [place for place in each.places or () if place not in each.records]
-        room = max(0, stage.concurrency - (each.tasks - len(settled)))
-        found += [StageTask(stage.name, place) for place in left[:room]]
-    return found
-
-
 def run_status(
     progress: Mapping[str, StageProgress], *, cancelled: bool = False
 ) -> RunStatus:
@@ -324,11 +304,12 @@ class RunRecord:
 
     def task_id(self, task: StageTask) -> str:
         """Return the id of the newest task of a stage, or of one of its items."""
-        key = task.key
-        again = self.rounds.get(key)
-        return f"{self.id}:{key}" if again is None else f"{self.id}:{key}~{again}"
+        return self._id_of(task.key, self.rounds.get(task.key, 0))
 
     def task_ids(self, task: StageTask) -> list[str]:
         """Return the ids of its tasks, one for each time it was begun, newest first."""
-        first, again = f"{self.id}:{task.key}", self.rounds.get(task.key, 0)
-        return [*(f"{first}~{n}" for n in range(again, 0, -1)), first]
+        key = task.key
+        return [self._id_of(key, n) for n in range(self.rounds.get(key, 0), -1, -1)]
+
+    def _id_of(self, key: str, round_: int) -> str:
+        return f"{self.id}:{key}~{round_}" if round_ else f"{self.id}:{key}"

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Final, Protocol
 
 import orjson
@@ -13,12 +12,13 @@ from swarm.ports import Tail, unstructured
 from swarm.work._claim import Claim, carry_out
 from swarm.work._claiming import Claiming
 from swarm.work._due import TaskSelector
+from swarm.work._task_handle import settled
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import ANYBODY, SETTLED, TaskRecord
 from swarm.work._waiting import News
 from swarm.work.pipelines import _rules as rules
 from swarm.work.pipelines._definition import Pipeline, Stage
-from swarm.work.pipelines._graph import RunRecord, StageTask, startable
+from swarm.work.pipelines._graph import WHOLE, RunRecord, StageShape, StageTask
 from swarm.work.pipelines._rules import RunView
 
 LEASE: Final = 30.0
@@ -42,9 +42,9 @@ class StageRunner(Protocol):
 class PipelineManager:
     """The pipelines that one process of a swarm serves.
 
-    When a run or one of its tasks has changed, what has become possible is begun. For
-    each stage, a task here claims the stage's tasks and has them done. Any number of
-    processes may serve one pipeline: a task begins only once.
+    For each run of such a pipeline one task here, its driver, begins the tasks of the
+    stages in their order. For each stage, another one claims tasks and has them done.
+    Any number of processes may serve one pipeline: a task begins only once.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class PipelineManager:
         self._runner = runner
         self._keep = keep
         self._servers: dict[str, list[asyncio.Task[Any]]] = {}
-        # The runs that are being advanced, and whether they have changed meanwhile.
-        self._changed: dict[str, bool] = {}
+        self._free: dict[tuple[str, int], asyncio.Semaphore] = {}
+        self._drivers: dict[str, asyncio.Task[Any]] = {}
         tasks.observe(None, self._task_changed)
         folders = (rules.PIPELINES.name,)
         tasks.on_close(tail.listen(self._follow, documents=True, folders=folders))
@@ -122,12 +122,15 @@ class PipelineManager:
     # --- beginning the tasks of a run -------------------------------------------------
 
     def _follow(self, commit: Commit) -> None:
-        """Advance a run that was started or resumed; called amid a commit."""
+        """Drive a run from its start or resumption on; called amid a commit."""
         for document in commit.documents:
             if document.path.within(rules.PIPELINES):
                 record = rules.load_run(document)
                 if record is not None and record.name in self.flows:
-                    self.advance(record.id)
+                    driver = self._drivers.pop(record.id, None)
+                    if driver is not None:  # it knows nothing of what began again
+                        driver.cancel()
+                    self.drive(record.id)
                 self._news.wake(str(document.path.name))
 
     def _task_changed(self, new: TaskRecord | None) -> None:
@@ -137,43 +140,77 @@ class PipelineManager:
         if not new.spec.kind.startswith("pipeline."):
             return
         run_id = orjson.loads(new.spec.metadata).get("pipeline")
-        if not isinstance(run_id, str):
+        if not isinstance(run_id, str) or run_id in self._drivers:
             return
         if new.spec.kind.split(".")[1] in self.flows:
-            self.advance(run_id)
+            self.drive(run_id)  # the process that drove it may be gone
         else:
             self._news.wake(run_id)
 
-    def advance(self, run_id: str) -> None:
-        """Begin soon what is possible in a run."""
-        if run_id not in self._changed:
-            self.tasks.start(self._advance(run_id), f"pipelines: {run_id}")
-        self._changed[run_id] = True
+    def drive(self, run_id: str) -> None:
+        """Begin the tasks of a run as they become possible, unless that is done."""
+        if run_id not in self._drivers:
+            driving = self.tasks.start(self._drive(run_id), f"pipelines: {run_id}")
+            self._drivers[run_id] = driving
 
-    async def _advance(self, run_id: str) -> None:
-        """Begin what is possible in a run, until it changes no more."""
-        changed = self._changed
+    async def _drive(self, run_id: str) -> None:
+        """Begin the tasks of a run, until none is left that runs or can begin."""
         try:
-            while changed[run_id]:
-                changed[run_id] = False
-                run = await self.tasks.kernel.read(rules.find_run, run_id)
-                seen = rules.seen(run, partial(self._find, run))
-                if seen.status != "running":
-                    self._news.wake(run_id)
-                    continue
-                possible = startable(run.stages, seen.progress)
-                try:
-                    await self.apply(OWNER, rules.begin, run_id, possible)
-                except Contention:
-                    changed[run_id] = True
-                    await self.tasks.clock.sleep(0.1)
-        except (Closed, NotFound):
-            return  # the swarm has ended, or the run was removed
+            run = await self.tasks.kernel.read(rules.find_run, run_id)
+            stages: dict[str, asyncio.Task[bool]] = {}
+            # A group of asyncio: each stage waits for the tasks of those before it.
+            async with asyncio.TaskGroup() as group:
+                for stage in run.stages:  # in the order of their dependencies
+                    before = [stages[name] for name in stage.after]
+                    doing = self._have_done(run, stage, before)
+                    stages[stage.name] = group.create_task(doing)
+        except* (Closed, NotFound):
+            pass  # the swarm has ended, or the run was removed
         finally:
-            del changed[run_id]
+            if self._drivers.get(run_id) is asyncio.current_task():
+                del self._drivers[run_id]
+                self._news.wake(run_id)
 
-    def _find(self, run: RunRecord, task: StageTask) -> TaskRecord | None:
-        return self.tasks.index.records.get(run.task_id(task))
+    async def _have_done(
+        self, run: RunRecord, stage: StageShape, before: Sequence[asyncio.Task[bool]]
+    ) -> bool:
+        """Have a stage done after those before it; return whether it is completed."""
+        if before:
+            await asyncio.wait(before)
+        if not all(each.result() for each in before):
+            return False
+        places: Sequence[int | None] | None = WHOLE
+        if stage.map:
+            places = (await self.look(run.id)).progress[stage.name].places
+        if places is None:  # an output before it was removed meanwhile
+            return False
+        left = iter(places)
+        is_completed = True
+
+        async def do_some() -> None:
+            nonlocal is_completed
+            for place in left:
+                if not await self._complete(run.id, StageTask(stage.name, place)):
+                    is_completed = False
+                if not is_completed:  # no further item begins
+                    return
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(stage.concurrency, len(places))):
+                group.create_task(do_some())
+        return is_completed
+
+    async def _complete(self, run_id: str, task: StageTask) -> bool:
+        """Begin a task, unless it is there; return whether it ends with a result."""
+        while True:
+            try:
+                task_id = await self.apply(OWNER, rules.begin, run_id, task)
+            except Contention:
+                await self.tasks.clock.sleep(0.1)
+            else:
+                if task_id is None:
+                    return False
+                return (await settled(self.tasks, task_id)).result is not None
 
     # --- doing the tasks of stages ----------------------------------------------------
 
@@ -181,7 +218,9 @@ class PipelineManager:
         """Claim the tasks of a stage and have them done, so many at a time."""
         kind = rules.task_kind(flow.name, stage.name)
         selector = TaskSelector(kind, (ANYBODY,))
-        free = asyncio.Semaphore(stage.concurrency)
+        new = asyncio.Semaphore(stage.concurrency)
+        # One for all definitions of the stage: the tasks of an earlier one may run.
+        free = self._free.setdefault((kind, stage.concurrency), new)
         try:
             while True:
                 await free.acquire()

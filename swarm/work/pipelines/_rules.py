@@ -30,7 +30,6 @@ from swarm.work._task_rules import decide_cancel
 from swarm.work.pipelines._graph import (
     LONGEST_WORD,
     MAPPED,
-    Find,
     RunRecord,
     RunStatus,
     StageProgress,
@@ -112,8 +111,8 @@ def runs(
     The tasks of the others are not looked at.
     """
     visible = (run for run in _newest_first(view) if may_see(run_path(run.id)))
-    found = (_seen(view, run) for run in visible)
-    return list(islice((run for run in found if status in (None, run.status)), limit))
+    seen = (_seen(view, run) for run in visible)
+    return list(islice((run for run in seen if status in (None, run.status)), limit))
 
 
 def stage_input(view: View, run_id: str, stage: str, item: int | None) -> Any:
@@ -149,11 +148,9 @@ def _newest_first(view: View) -> list[RunRecord]:
 
 
 def _seen(view: View, record: RunRecord) -> RunView:
-    return seen(record, lambda task: _find(view, record, task))
+    def find(task: StageTask) -> TaskRecord | None:
+        return _find(view, record, task)
 
-
-def seen(record: RunRecord, find: Find) -> RunView:
-    """Return a run and what follows from its tasks, which `find` finds."""
     cancelled = record.cancelled is not None
     progress = derive(record.stages, find, record.given, cancelled=cancelled)
     return RunView(record, progress, run_status(progress, cancelled=cancelled))
@@ -212,16 +209,22 @@ def check_same(record: RunRecord, name: str, shapes: Sequence[StageShape]) -> No
         )
 
 
-def begin(view: View, run_id: str, tasks: Sequence[StageTask]) -> Plan:
-    """Plan those tasks of a run that are not there; they come after what is completed.
+def begin(view: View, run_id: str, task: StageTask) -> Plan:
+    """Plan a task of a run, unless it is there. All that it comes after is completed.
 
-    Nothing begins in a run that was cancelled (P8) or removed.
+    The outcome is its id; None: the run was cancelled or removed, and it is not there.
     """
     record = load_run(view.find(run_path(run_id)))
-    if record is None or record.cancelled is not None:
+    if record is None:
         return Plan()
-    specs = [_spec(record, task) for task in tasks]
-    return _made(view, [spec for spec in specs if view.find(spec.path) is None])
+    task_id = record.task_id(task)
+    if view.find(task_path(task_id)) is not None:
+        return Plan(outcome=task_id)
+    if record.cancelled is not None:  # nothing begins any more (P8)
+        return Plan()
+    spec = _spec(record, task)
+    created = TaskCreated(spec.id, spec.kind)
+    return Plan([_write_new(spec, view.now)], [created], task_id)
 
 
 def resume(view: View, run_id: str) -> Plan:
@@ -229,8 +232,8 @@ def resume(view: View, run_id: str) -> Plan:
 
     What is completed stays, and what is running goes on.
     """
-    now = look(view, run_id)
-    record = now.record
+    seen = look(view, run_id)
+    record = seen.record
     if record.cancelled is not None:
         raise InvalidTransition(
             f"run {run_id} was cancelled ({record.cancelled or 'no reason given'}); "
@@ -238,7 +241,7 @@ def resume(view: View, run_id: str) -> Plan:
         )
     again = [
         StageTask(each.name, place)
-        for each in now.progress.values()
+        for each in seen.progress.values()
         for place, task in each.records.items()
         if task.status in (TaskStatus.FAILED, TaskStatus.CANCELLED)
     ]
@@ -246,19 +249,21 @@ def resume(view: View, run_id: str) -> Plan:
         return Plan()
     rounds = {each.key: record.rounds.get(each.key, 0) + 1 for each in again}
     new = attrs.evolve(record, rounds={**record.rounds, **rounds})
-    made = _made(view, [_spec(new, each) for each in again])
-    return Plan([stored(run_path(run_id), new), *made.writes], made.events)
+    specs = [_spec(new, each) for each in again]
+    writes = [_write_new(spec, view.now) for spec in specs]
+    events = [TaskCreated(spec.id, spec.kind) for spec in specs]
+    return Plan([stored(run_path(run_id), new), *writes], events)
 
 
 def cancel(view: View, run_id: str, agent: str, reason: str) -> Plan:
     """Plan that no later stage begins, and that what has begun is cancelled (P8)."""
-    now = look(view, run_id)
-    record = now.record
-    if record.cancelled is not None or now.status != "running":
+    seen = look(view, run_id)
+    record = seen.record
+    if record.cancelled is not None or seen.status != "running":
         return Plan()
     writes = [stored(run_path(run_id), attrs.evolve(record, cancelled=reason))]
     events: list[object] = []
-    for task in now.tasks():
+    for task in seen.tasks():
         if not task.is_settled():
             path, request = task.spec.path, (task.spec.id, agent, reason)
             plan = decide_with_handoff(view, path, decide_cancel, request)
@@ -272,13 +277,13 @@ def remove(view: View, run_id: str) -> Plan:
 
     The outcome is whether more is to go.
     """
-    now = look(view, run_id)
-    record = now.record
-    if now.status == "running":
+    seen = look(view, run_id)
+    record = seen.record
+    if seen.status == "running":
         raise InvalidTransition(f"run {run_id} is running; cancel it first")
     found = [
         task_path(task_id)
-        for each in now.progress.values()
+        for each in seen.progress.values()
         for place in each.records
         for task_id in record.task_ids(StageTask(each.name, place))
     ]
@@ -307,7 +312,5 @@ def _spec(record: RunRecord, task: StageTask) -> TaskSpec:
     )
 
 
-def _made(view: View, specs: Sequence[TaskSpec]) -> Plan:
-    """Plan new tasks."""
-    writes = [Write(spec.path, record=new_record(view.now, spec)) for spec in specs]
-    return Plan(writes, [TaskCreated(spec.id, spec.kind) for spec in specs])
+def _write_new(spec: TaskSpec, now: int) -> Write:
+    return Write(spec.path, record=new_record(now, spec))

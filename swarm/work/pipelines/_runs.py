@@ -188,7 +188,7 @@ class Pipelines(Displayable):
         )
         await manager.apply(self._caller.identity, rules.start, record)
         tasks.start(manager.trim(), "pipelines: trim")
-        manager.advance(record.id)  # a run that was there may have stood still
+        manager.drive(record.id)  # a run that was there may have stood still
         return PipelineRun(manager, await manager.look(record.id))
 
     async def resume(self, run_id: str, flow: Pipeline | None = None) -> PipelineRun:
@@ -213,7 +213,7 @@ class Pipelines(Displayable):
             rules.check_same(record, known.name, known.shapes)
         self.register(known)
         await manager.apply(self._caller.identity, rules.resume, run_id)
-        manager.advance(run_id)
+        manager.drive(run_id)
         return PipelineRun(manager, await manager.look(run_id))
 
     async def cancel(self, run_id: str, reason: str = "") -> None:

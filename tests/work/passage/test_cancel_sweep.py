@@ -82,4 +82,4 @@ async def test_a_run_whose_calls_are_cancelled_is_started_again(kind, steps):
         assert calls == [1, 1, 2]
         await quiet()
         assert desk.pipeline_manager._news._waiting == {}
-        assert desk.pipeline_manager._changed == {}
+        assert desk.pipeline_manager._drivers == {}

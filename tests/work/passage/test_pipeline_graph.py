@@ -24,7 +24,6 @@ from swarm.work.pipelines._graph import (
     ordered,
     run_output,
     run_status,
-    startable,
 )
 from tests.work.passage.views import ADA, DictView
 
@@ -400,35 +399,16 @@ def test_cancelling_does_not_take_back_an_empty_output():
 
 
 def test_no_stage_begins_once_the_run_is_cancelled():
-    """P8: also by a process that has not heard of it."""
+    """P8: whoever drives the run, and has not heard of it."""
     view = DictView()
     record = RunRecord(id="r", name="f", stages=line("a", "b"), given=1, requester=ADA)
     view.apply(rules.start(view, record))
-    first = StageTask("a")
-    assert [w.path.name for w in rules.begin(view, "r", [first]).writes] == ["r:a"]
-    view.apply(rules.begin(view, "r", [first]))
-    again = [first, StageTask("b")]
-    assert [w.path.name for w in rules.begin(view, "r", again).writes] == ["r:b"]
+    assert view.apply(rules.begin(view, "r", StageTask("a"))) == "r:a"
     view.apply(rules.cancel(view, "r", "ada", "why"))
-    assert list(rules.begin(view, "r", again).writes) == []
-
-
-def begun(run):
-    return startable(run.shapes, run.progress())
-
-
-def test_so_many_items_are_in_work_at_a_time_and_none_begins_after_a_failure():
-    """P1."""
-    later = StageShape(name="b", after=("a",))
-    shapes = (*line("a", map=True, concurrency=2), later)
-    run = Run(shapes, ["x", "y", "z", "w"])
-    assert begun(run) == [StageTask("a", 0), StageTask("a", 1)]
-    run.tasks.update((task, made(status="running")) for task in begun(run))
-    assert begun(run) == []
-    run.move(StageTask("a", 1), "complete", 1)
-    assert begun(run) == [StageTask("a", 2)]
-    run.move(StageTask("a", 0), "failed", None)
-    assert begun(run) == []
+    plan = rules.begin(view, "r", StageTask("b"))
+    assert (list(plan.writes), plan.outcome) == ([], None)
+    again = rules.begin(view, "r", StageTask("a"))
+    assert (list(again.writes), again.outcome) == ([], "r:a")
 
 
 def test_what_cannot_be_mapped_is_given_whole():

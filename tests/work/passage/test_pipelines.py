@@ -106,14 +106,18 @@ async def test_a_stage_maps_over_a_list_some_items_at_a_time(kind):
         assert most == 3
 
 
-async def test_the_newest_definition_of_a_pipeline_does_what_is_left(kind):
+async def test_a_pipeline_that_is_defined_again_keeps_its_bound(kind):
     """As in a notebook, or in a method that defines it for each run."""
     async with desks(kind) as desk:
-        versions = []
+        active, most, versions = 0, 0, []
 
         def define(version):
             async def slow(number: int) -> int:
+                nonlocal active, most
+                active += 1
+                most = max(most, active)
                 await quiet(30)
+                active -= 1
                 versions.append(version)
                 return number
 
@@ -125,7 +129,8 @@ async def test_the_newest_definition_of_a_pipeline_does_what_is_left(kind):
             runs.append(await pipelines.start(define(version), [1, 2, 3]))
             await quiet(10)
         assert [await run.result() for run in runs] == [[1, 2, 3]] * 4
-        assert versions[-1] == 3
+        assert most == 2
+        assert versions[-1] == 3  # the newest definition does what is left
 
 
 async def total(numbers: list) -> int:
@@ -287,7 +292,7 @@ async def test_a_process_without_the_pipeline_hears_of_the_end_of_a_run(kind):
         flow = Pipeline("f", [Stage("double", double)])
         run = await here.pipelines().start(flow, 1, id="run-1")
         assert await (await there.pipelines().get("run-1")).result() == 2
-        here.pipeline_manager.advance = lambda _: None  # it begins no task
+        here.pipeline_manager.drive = lambda _: None  # it begins no task
         run = await here.pipelines().start(flow, 1, id="run-2")
         waiting = asyncio.ensure_future((await there.pipelines().get("run-2")).result())
         await quiet(40)

@@ -15,11 +15,10 @@ from swarm.kernel import MemoryKernel
 from swarm.model import Backoff
 from swarm.ports import LoopClock, Plan
 from swarm.testing import Faults, Sim
-from swarm.work import Claim, Handoff, Pipeline, Pipelines, Stage
+from swarm.work import Claim, Handoff, Pipeline, PipelineManager, Pipelines, Stage
 from swarm.work import _checkpoint_rules as checkpoint_rules
 from swarm.work import _handoff_rules as handoff_rules
 from swarm.work._task_record import NEVER
-from swarm.work.pipelines import _manager as pipeline_manager
 from swarm.work.pipelines import _rules as pipeline_rules
 from swarm.work.pipelines._graph import StageTask
 from tests.simulation.oracle import breaks, holds, nothing_left, quietly
@@ -429,10 +428,10 @@ def test_planted_a_save_without_the_token_is_found(monkeypatch):
 def test_planted_a_stage_that_waits_for_nothing_is_found(monkeypatch):
     """P1."""
 
-    def eager(stages, progress):
-        return [StageTask(stage.name) for stage in stages]
+    async def eager(self, run, stage, before):
+        return await self._complete(run.id, StageTask(stage.name))
 
-    monkeypatch.setattr(pipeline_manager, "startable", eager)
+    monkeypatch.setattr(PipelineManager, "_have_done", eager)
     found(running, "P1:")
 
 
