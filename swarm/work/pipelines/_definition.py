@@ -38,7 +38,9 @@ class Stage(StageOptions):
         agent: The name of the one agent that does it; None: any of its class.
         map: Whether to call the function once for each item of a list, of at most
             1,000. The output is the list of results in order.
-        concurrency: How many items are in work at a time.
+        concurrency: How many items of a run are in work at a time, and how many tasks
+            of the stage one process does at a time; a pipeline that is defined again
+            counts anew.
         timeout: Seconds an attempt may take; None: as long as it takes.
         max_retries: How often a failed attempt is tried again.
         backoff: The delays before retries.

@@ -304,12 +304,11 @@ class RunRecord:
 
     def task_id(self, task: StageTask) -> str:
         """Return the id of the newest task of a stage, or of one of its items."""
-        return self._id_of(task.key, self.rounds.get(task.key, 0))
+        key = task.key
+        again = self.rounds.get(key)
+        return f"{self.id}:{key}" if again is None else f"{self.id}:{key}~{again}"
 
     def task_ids(self, task: StageTask) -> list[str]:
         """Return the ids of its tasks, one for each time it was begun, newest first."""
-        key = task.key
-        return [self._id_of(key, n) for n in range(self.rounds.get(key, 0), -1, -1)]
-
-    def _id_of(self, key: str, round_: int) -> str:
-        return f"{self.id}:{key}~{round_}" if round_ else f"{self.id}:{key}"
+        first, again = f"{self.id}:{task.key}", self.rounds.get(task.key, 0)
+        return [*(f"{first}~{n}" for n in range(again, 0, -1)), first]

@@ -57,7 +57,6 @@ class PipelineManager:
         self._runner = runner
         self._keep = keep
         self._servers: dict[str, list[asyncio.Task[Any]]] = {}
-        self._free: dict[tuple[str, int], asyncio.Semaphore] = {}
         self._drivers: dict[str, asyncio.Task[Any]] = {}
         tasks.observe(None, self._task_changed)
         folders = (rules.PIPELINES.name,)
@@ -218,9 +217,7 @@ class PipelineManager:
         """Claim the tasks of a stage and have them done, so many at a time."""
         kind = rules.task_kind(flow.name, stage.name)
         selector = TaskSelector(kind, (ANYBODY,))
-        new = asyncio.Semaphore(stage.concurrency)
-        # One for all definitions of the stage: the tasks of an earlier one may run.
-        free = self._free.setdefault((kind, stage.concurrency), new)
+        free = asyncio.Semaphore(stage.concurrency)
         try:
             while True:
                 await free.acquire()
