@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, TypeVar
-
-import anyio
 
 from swarm.errors import AccessDenied, GatherError, TaskError
 from swarm.model import check_choice, check_whole, shown
-from swarm.work._task_handle import Task, error_of, result_of, settled
+from swarm.work._task_handle import Task, error_of, gone, result_of
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import TaskRecord
 
@@ -61,24 +60,36 @@ async def ends_of(
     """
     ended: dict[int, TaskRecord] = {}
     complete = 0
+    over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def note_end(index: int, task: Task) -> None:
+    def note(index: int, record: TaskRecord | None) -> None:
         nonlocal complete
-        record = await settled(manager, task.id)
-        if group.cancel_scope.cancel_called:  # `need` says how many are returned
+        if over.done() or index in ended:  # `need` says how many are returned
             return
-        ended[index] = record
-        complete += record.result is not None
-        left = len(tasks) - len(ended)
-        if need < len(tasks) and not complete < need <= complete + left:
-            group.cancel_scope.cancel()
+        if record is None:
+            over.set_exception(manager.closed or gone(tasks[index].id))
+            over.exception()  # seen, though the wait may be cancelled
+        elif record.is_settled():
+            ended[index] = record
+            complete += record.result is not None
+            left = len(tasks) - len(ended)
+            is_decided = need < len(tasks) and not complete < need <= complete + left
+            if is_decided or left == 0:
+                over.set_result(None)
 
+    ends = [
+        manager.observe(task.id, partial(note, index))
+        for index, task in enumerate(tasks)
+    ]
     try:
-        async with anyio.create_task_group() as group:
-            for index, task in enumerate(tasks):
-                group.start_soon(note_end, index, task)
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
+        for index, task in enumerate(tasks):
+            known = manager.index.records.get(task.id)
+            note(index, known or await manager.find(task.id))
+        if tasks:
+            await over
+    finally:
+        for end in ends:
+            end()
     return ended
 
 

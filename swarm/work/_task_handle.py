@@ -91,7 +91,7 @@ class Caller:
         """Return a task's newest record; raise `NotFound` when there is none."""
         record = await self.manager.find(task_id)
         if record is None:
-            raise self.manager.closed or _gone(task_id)
+            raise self.manager.closed or gone(task_id)
         return record
 
     def may_read(self, task_id: str) -> bool:
@@ -352,7 +352,7 @@ class Task(Displayable):
                     await woken.wait()
                 newer = news.popleft()
                 if newer is None:
-                    raise manager.closed or _gone(self.id)
+                    raise manager.closed or gone(self.id)
                 record = newer
         finally:
             end()
@@ -417,11 +417,12 @@ async def settled(
         if future.done() and not future.cancelled():
             future.exception()  # seen, though the wait may have been cancelled
     if record is None:
-        raise manager.closed or _gone(task_id)
+        raise manager.closed or gone(task_id)
     return record
 
 
-def _gone(task_id: str) -> NotFound:
+def gone(task_id: str) -> NotFound:
+    """Return the error of a task that is not there."""
     return NotFound(f"there is no task {task_id!r} (any more)")
 
 
