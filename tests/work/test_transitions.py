@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from swarm.errors import InvalidTransition, NotFound, StaleClaim
 from swarm.model import OWNER, Backoff, Document
 from swarm.ports import KEEP, Codec, Limits
+from swarm.work import _task_rules
 from swarm.work._submit_rules import decide_submit
 from swarm.work._task_record import (
     FINAL,
@@ -325,6 +326,13 @@ def test_a_record_survives_its_json():
 def test_every_status_but_the_final_ones_can_be_left():
     froms = set().union(*(fro for fro, _ in TABLE.values())) - {NEW}
     assert froms == set(TaskStatus) - FINAL
+
+
+def test_the_drawing_shows_every_step_and_status_of_the_table():
+    drawn = _task_rules.__doc__
+    statuses = set().union(*(after for _, after in TABLE.values()))
+    missing = [word for word in (*TABLE, *statuses) if word.split()[0] not in drawn]
+    assert missing == []
 
 
 def test_the_attempt_of_a_process_that_ended_is_over_before_its_lease():
