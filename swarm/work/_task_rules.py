@@ -3,10 +3,10 @@
 ```
              submit                    complete
     (new) ----------> pending     .---------------> complete
-                       ^ | ^ |    |                    ^
-                 retry | | | |    | fail               | resolve (also of a pending one)
-                snooze | | | |    .-------> failed     |
-               release | v | |    |                    |
+                       ^ |        |                    ^
+                 retry | |        | fail               | resolve (also of a pending one)
+                snooze | | claim  .-------> failed     |
+               release | v        |                    |
                       running ----+-------> escalated -+--> pending (reopen)
                                   | escalate           |
                                   .-------> cancelled <+
