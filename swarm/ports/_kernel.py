@@ -1,6 +1,6 @@
 """The kernel contract: what the memory kernel and every later one must do."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from swarm.model import AgentIdentity, Commit, Document, Path, Pattern, Segment
@@ -287,9 +287,12 @@ class Kernel(Protocol):
         """Return the document at `path` or around it, or None."""
         ...
 
-    async def put(
+    # `put` and `apply_one` are plain functions here: a kernel around another one may
+    # return its coroutine.
+
+    def put(
         self, author: AgentIdentity, path: Path, body: bytes
-    ) -> Document | None:
+    ) -> Coroutine[Any, Any, Document | None]:
         """Write one whole document, in place of its value before.
 
         The commit that is made most, and so the one with a way of its own.
@@ -324,13 +327,13 @@ class Kernel(Protocol):
         """
         ...
 
-    async def apply_one(
+    def apply_one(
         self,
         author: AgentIdentity,
         path: Path,
         rule: Callable[[Document | None, int, R], Ruling],
         request: R,
-    ) -> tuple[int, Any]:
+    ) -> Coroutine[Any, Any, tuple[int, Any]]:
         """Ask `rule(document, now, request)` about one record of swarm's own.
 
         Locks, semaphores and tasks are made of these: the rule gets the document at
