@@ -8,7 +8,13 @@ import datetime
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol, TypeAlias, TypedDict
 
-from swarm.errors import ConfigMismatch, InvalidTransition, InvalidValue, LimitExceeded
+from swarm.errors import (
+    ConfigMismatch,
+    InvalidPath,
+    InvalidTransition,
+    InvalidValue,
+    LimitExceeded,
+)
 from swarm.model import (
     JSON,
     LONGEST_SECONDS,
@@ -156,7 +162,10 @@ def submission_of(
     """Return what is submitted; `options` are those of `submit` that it was given."""
     if type(kind) is not str:
         raise TypeError(f"a kind is text, not {shown(kind)}")
-    Path.parse(kind)
+    try:
+        Path.parse(kind)
+    except InvalidPath as error:
+        raise InvalidPath(f"a kind is dotted words: {error}") from None
     body = encoded(codec, "the payload of a task", payload)
     path = Path(("global", "tasks", task_id), f"global.tasks.{task_id}")
     if not options:
@@ -238,7 +247,10 @@ def _text(name: str, value: Any) -> str:
 
 def _key(name: str, key: Any) -> str:
     check_text(name, key)
-    key_path(key)
+    try:
+        key_path(key)
+    except InvalidPath as error:
+        raise InvalidPath(f"a key is a name: {error}") from None
     return str(key)
 
 

@@ -46,6 +46,15 @@ async def test_an_unknown_id_is_told_by_the_handle_and_a_wrong_one_by_get(kind):
             office.tasks().get("")
 
 
+async def test_a_kind_or_key_that_is_no_path_is_named(kind):
+    async with offices(kind) as office:
+        with pytest.raises(InvalidPath, match=r"a kind is dotted words: .* empty"):
+            await office.tasks().submit("")
+        with pytest.raises(InvalidPath, match="a key is a name: "):
+            await office.tasks().submit("a", key="")
+        assert office.tasks().find() == []
+
+
 @pytest.mark.parametrize("timeout", [-1, float("nan")])
 async def test_a_wait_of_less_than_no_time_is_refused(kind, timeout):
     async with offices(kind) as office:

@@ -44,7 +44,11 @@ class Address:
         self._options: dict[str, Any] = pool.connection_kwargs
         self._options["protocol"] = 2  # whatever the address says
         self._options.setdefault("socket_connect_timeout", CONNECT)
-        self._make(**self._options)
+        try:
+            self._make(**self._options)
+        except TypeError:
+            options = urlsplit(url).query
+            raise TypeError(f"redis-py knows not all of {options!r}") from None
 
     def _read_sentinels(self, url: str) -> str:
         """Note the sentinels and the service; return the rest of the address."""

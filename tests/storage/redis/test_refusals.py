@@ -133,6 +133,11 @@ async def test_a_wrong_address_is_refused_and_shown(end):
             pass
 
 
+async def test_an_option_that_the_client_does_not_know_is_shown():
+    with pytest.raises(StorageUnsupported, match="not all of 'nonsense=1'"):
+        await Swarm.open("shop", "redis://localhost?nonsense=1")
+
+
 async def test_an_address_is_shown_as_it_was_given():
     with pytest.raises(StorageFailed, match=r"answers at unix:///no/socket:"):
         await Swarm.open("shop", "unix:///no/socket")
