@@ -5,6 +5,7 @@ It treats documents and log entries as opaque bytes. Numbers stay below 2**53.
 """
 
 from collections.abc import Mapping, Sequence
+from struct import Struct
 from typing import Final, NamedTuple
 
 Part = bytes | str | int
@@ -19,6 +20,9 @@ TAKEN: Final = 3
 
 _TURN: Final = ".turn"
 
+_NUMBERS: Final = Struct("<ddddddddddddd")
+"""All numbers of a commit in one argument: each argument costs both sides time."""
+
 TURN: Final = 100_000
 """Microseconds for which one process alone may write a document, after conflicts."""
 
@@ -27,20 +31,24 @@ KEPT: Final = 600_000_000
 
 COMMIT: Final = """
 local call, args = redis.call, ARGV
-local known = call('HGET', KEYS[4], args[7])
+local early, late, floor, most, is_asking, number, is_first, length, versions, folders,
+  written, deleted, above = struct.unpack('<ddddddddddddd', args[1])
+local origin, head = args[2], args[3]
+local function text(n) return string.format('%.0f', n) end
+local operation = text(number)
+local known = call('HGET', KEYS[4], operation)
 if known then
   local new, old, time = string.match(known, '(%S+) (%S+) (%S+)')
   return {1, new, old, time}
 end
 local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]
-local function text(n) return string.format('%.0f', n) end
 local function each(command, key, list, first, last)
   for at = first, last, 4000 do
     call(command, key, unpack(list, at, math.min(at + 3999, last)))
   end
 end
-local time, count, at = text(now), args[10] + args[11], 12
+local time, count, at = text(now), versions + folders, 4
 local seen
 if count <= 4000 then
   seen = call('HMGET', KEYS[2], unpack(args, at, at + count - 1))
@@ -52,28 +60,28 @@ else
     for n = 1, #found do seen[from - at + n] = found[n] end
   end
 end
-local old, floor = seen[1] or '0', args[3]
+local old = seen[1] or '0'
 local function missed()
-  if args[4] == '0' or old == floor then return {} end
-  return call('XRANGE', KEYS[3], '(' .. floor .. '-0', '+', 'COUNT', args[4])
+  if most == 0 or old + 0 == floor then return {} end
+  return call('XRANGE', KEYS[3], '(' .. text(floor) .. '-0', '+', 'COUNT', most)
 end
-if now < args[1] + 0 or now > args[2] + 0 then return {2, old, '', time} end
+if now < early or now > late then return {2, old, '', time} end
 local owner, ends, reserved
 if seen[2] then
   owner, ends, reserved = string.match(seen[2], '(%S+) (%S+) (.*)')
   if now > ends + 0 then owner = nil end
 end
-for n = 3, args[10] + 0 do
+for n = 3, versions do
   if (seen[n] or '0') ~= args[at + count + n - 3] then
-    if args[6] == '1' and (not owner or owner == args[5]) then
-      local turn = args[5] .. ' ' .. text(now + %turn) .. ' ' .. args[at + n - 1]
+    if is_asking == 1 and (not owner or owner == origin) then
+      local turn = origin .. ' ' .. text(now + %turn) .. ' ' .. args[at + n - 1]
       call('HSET', KEYS[2], '.turn', turn)
     end
     return {0, old, args[at + n - 1], time, missed()}
   end
 end
 local trimmed
-for n = args[10] + 1, count do
+for n = versions + 1, count do
   if not seen[n] then
     trimmed = trimmed or call('HGET', KEYS[2], '.trimmed') or '0'
     seen[n] = trimmed
@@ -83,14 +91,11 @@ for n = args[10] + 1, count do
   end
 end
 at = at + 2 * count - 2
-local head, written, deleted = args[at], args[at + 1] + 0, args[at + 2] + 0
-local folders = args[at + 3] + 0
-at = at + 4
 if head == '' and written + deleted == 0 then
   return {1, old, old, time, missed()}
 end
 local gone = at + 2 * written
-if owner and owner ~= args[5] then
+if owner and owner ~= origin then
   for n = at, gone + deleted - 1, 1 do
     if args[n] == reserved and (n >= gone or (n - at) % 2 == 0) then
       return {3, old, reserved, time, missed()}
@@ -98,14 +103,14 @@ if owner and owner ~= args[5] then
   end
 end
 local news = missed()
-local new, name = math.max(old + 0, floor + 0) + 1
+local new, name = math.max(old + 0, floor) + 1
 if now > new then name = time else name = text(new) end
-local rows, versions = {}, {'', name}
+local rows, changed = {}, {'', name}
 each('HSET', KEYS[1], args, at, gone - 1)
 for n = at, gone - 1, 2 do
   rows[#rows + 1] = args[n + 1]
-  versions[#versions + 1] = args[n]
-  versions[#versions + 1] = name
+  changed[#changed + 1] = args[n]
+  changed[#changed + 1] = name
 end
 at = gone
 if deleted > 0 then
@@ -115,17 +120,17 @@ if deleted > 0 then
   table.insert(rows, 1, args[at])
   at = at + 1
 end
-for n = at, at + folders - 1 do
-  versions[#versions + 1] = args[n]
-  versions[#versions + 1] = name
+for n = at, at + above - 1 do
+  changed[#changed + 1] = args[n]
+  changed[#changed + 1] = name
 end
-at = at + folders
-each('HSET', KEYS[2], versions, 1, #versions)
-if owner == args[5] then call('HDEL', KEYS[2], '.turn') end
-call('XADD', KEYS[3], 'MAXLEN', '~', args[9], name .. '-0', 'p', old,
-     'o', args[5] .. '-' .. args[7], 'd', table.concat(rows, '\\n'), 'h', head)
-call('HSET', KEYS[4], args[7], name .. ' ' .. old .. ' ' .. time)
-if args[8] == '1' then call('EXPIRE', KEYS[4], %kept) end
+at = at + above
+each('HSET', KEYS[2], changed, 1, #changed)
+if owner == origin then call('HDEL', KEYS[2], '.turn') end
+call('XADD', KEYS[3], 'MAXLEN', '~', length, name .. '-0', 'p', old,
+     'o', origin .. '-' .. operation, 'd', table.concat(rows, '\\n'), 'h', head)
+call('HSET', KEYS[4], operation, name .. ' ' .. old .. ' ' .. time)
+if is_first == 1 then call('EXPIRE', KEYS[4], %kept) end
 each('HDEL', KEYS[4], args, at, #args)
 return {1, name, old, time, news}
 """.replace("%kept", str(KEPT // 1_000_000)).replace("%turn", str(TURN))
@@ -243,28 +248,27 @@ def pack(
         is_asking: Whether it asks for the turn in case of a conflict.
         is_first: Whether the memory of operations has to be kept for longer.
     """
-    parts: list[Part] = [
+    written, deleted, lines, above, head = packed
+    numbers = _NUMBERS.pack(
         *window,
         floor,
         most,
-        origin,
-        1 if is_asking else 0,
+        is_asking,
         number,
-        1 if is_first else 0,
+        is_first,
         length,
         len(versions) + 2,
         len(folders),
-        "",
-        _TURN,
-        *versions,
-    ]
+        len(written) >> 1,
+        len(deleted),
+        len(above),
+    )
+    parts: list[Part] = [numbers, origin, head, "", _TURN, *versions]
     if folders:
         parts += map(folder_field, folders)
     parts += versions.values()
     if folders:
         parts += folders.values()
-    written, deleted, lines, above, head = packed
-    parts += (head, len(written) >> 1, len(deleted), len(above))
     parts += written
     if deleted:
         parts += deleted
