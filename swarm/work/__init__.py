@@ -13,10 +13,26 @@ async with swarm.tasks.claim("research.*") as claim:
 print(await task.result(timeout=60))
 ```
 
+```
+             submit                    complete
+    (new) ----------> pending     .---------------> complete
+                       ^ |        |                    ^
+                 retry | |        | fail               | resolve (also of a pending one)
+                snooze | | claim  .-------> failed     |
+               release | v        |                    |
+                      running ----+-------> escalated -+--> pending (reopen)
+                                  | escalate           |
+                                  .-------> cancelled <+
+                                    cancel (also of a pending one)
+```
+
+A pending task whose deadline has come expires: it has failed. A handoff leaves a task
+running and changes its owner. Nothing follows `complete`, `failed` and `cancelled`.
+
 Rules:
 
 - Each transition is one commit with its event (`task.created` to `task.cancelled`) and
-  an entry of the task's history. `_task_rules.py` draws which may follow which.
+  an entry of the task's history. `TRANSITIONS` is the table of this drawing.
 - A claim is a lease with a fencing token, renewed by itself while its agent lives. An
   agent that ends gives its tasks back; one that fails has failed the attempts, and so
   has one that is killed while it serves a task. A worker whose lease is over gets

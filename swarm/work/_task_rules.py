@@ -1,21 +1,6 @@
 """The rules of tasks: which status may follow which, and what each step does. Pure.
 
-```
-             submit                    complete
-    (new) ----------> pending     .---------------> complete
-                       ^ |        |                    ^
-                 retry | |        | fail               | resolve (also of a pending one)
-                snooze | | claim  .-------> failed     |
-               release | v        |                    |
-                      running ----+-------> escalated -+--> pending (reopen)
-                                  | escalate           |
-                                  .-------> cancelled <+
-                                    cancel (also of a pending one)
-```
-
-A pending task whose deadline has come expires: it has failed. A handoff leaves a task
-running and changes its owner. The final statuses are `complete`, `failed` and
-`cancelled`: nothing follows them.
+`TABLE` has the steps, and the docstring of `swarm.work` draws them.
 
 Each `decide_*` is a rule of one record, for `Kernel.apply_one`: it gets the document,
 kernel time and a request, and returns the new record, its events and the outcome.

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import swarm.work
 from swarm.errors import InvalidTransition, NotFound, StaleClaim
 from swarm.model import OWNER, Backoff, Document
 from swarm.ports import KEEP, Codec, Limits
-from swarm.work import _task_rules
 from swarm.work._submit_rules import decide_submit
 from swarm.work._task_record import (
     FINAL,
@@ -329,7 +329,7 @@ def test_every_status_but_the_final_ones_can_be_left():
 
 
 def test_the_drawing_shows_every_step_and_status_of_the_table():
-    drawn = _task_rules.__doc__
+    drawn = swarm.work.__doc__
     statuses = set().union(*(after for _, after in TABLE.values()))
     missing = [word for word in (*TABLE, *statuses) if word.split()[0] not in drawn]
     assert missing == []
