@@ -2,11 +2,18 @@
 
 from typing import Final
 
-_EARLY: Final = 0.6
-"""Turns by which a process hears of its own before it comes."""
+_SHARE: Final = 0.5
+"""The part of the time until a process is second in the queue for which it rests.
 
-_SHARE: Final = 0.8
-"""The part of the time until then for which it rests, as turns may get faster."""
+A turn that is heard of late is a slow one, and makes later rests longer. So it rests
+less than it could, and hears of the last two turns at once.
+"""
+
+_LATE: Final = 0.01
+"""The part of a turn by which a turn may be heard of late."""
+
+_LEAST: Final = 0.001
+"""Seconds of the shortest rest: timers of event loops are no finer."""
 
 
 class TurnPace:
@@ -36,5 +43,8 @@ class TurnPace:
     def rest(self, now: float) -> float:
         """Return the seconds for which nothing need be heard."""
         passed = now - self._at
+        # At place 0 the time that has passed is that of no single turn.
         each = max(self._each, passed) if self.place else self._each
-        return max(0.0, (self.place + 1 - _EARLY) * each - passed) * _SHARE
+        until = (self.place - 1) * each - passed
+        rest = max(until * _SHARE, each * _LATE)
+        return rest if rest >= _LEAST else 0.0
