@@ -301,10 +301,10 @@ WRONG = (AssertionError, StuckError, ExceptionGroup)
 def test_a_ghost_at_a_barrier_is_found(monkeypatch):
     """B10: who has given up is not counted."""
 
-    def leaves_its_shadow(waiter):
+    async def leaves_its_shadow(waiter):
         waiter.fail(BarrierTimeout("gave up", generation=0, reason="gave up"))
 
-    monkeypatch.setattr(PartyWaiter, "time_out", leaves_its_shadow)
+    monkeypatch.setattr(PartyWaiter, "_time_out", leaves_its_shadow)
     breaks(meetings, WRONG)
 
 
