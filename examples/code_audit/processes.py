@@ -5,7 +5,8 @@
 
 Every process reads files. The first one also lists, reviews and reports them; if it is
 killed, `swarm run` starts it again and it goes on where it was. The folder to audit is
-taken from AUDIT_FOLDER, the place of the report from AUDIT_REPORT.
+taken from AUDIT_FOLDER, the place of the report from AUDIT_REPORT. A tree holds one
+audit: another folder needs another `--name`.
 
 A second terminal watches:
 
