@@ -78,6 +78,17 @@ class TaskContract(WorkContract):
             claims = [await other.tasks(ADA).claim("a") for _ in range(3)]
             assert [claim.payload for claim in claims] == ["z", "x", "y"]
 
+    async def test_a_claim_that_loses_its_task_to_another_process_takes_the_next(
+        self,
+    ) -> None:
+        """J3."""
+        async with self.processes() as pair:
+            for name in ("x", "y"):
+                await pair[0].tasks().submit("a", name)
+            await self.settle()
+            claims = await asyncio.gather(*(waiting_claim(p, "a") for p in pair))
+            assert sorted(str(claim.payload) for claim in claims) == ["x", "y"]
+
     async def test_a_delayed_task_is_claimed_when_it_is_due_and_not_before(
         self,
     ) -> None:
