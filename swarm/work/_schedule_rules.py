@@ -79,7 +79,7 @@ class TaskSchedule:
     @property
     def period(self) -> int | None:
         """The microseconds between two tasks; None: by `cron`."""
-        return None if self.every is None else int(self.every * MICRO)
+        return None if self.every is None else round(self.every * MICRO)
 
     def __repr__(self) -> str:
         when = f"every {self.every:g} s" if self.every is not None else self.cron
@@ -87,17 +87,35 @@ class TaskSchedule:
         return f"<TaskSchedule '{self.name}' of {self.kind}, {when}, next {due}>"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the document."""
-        shallow = attrs.asdict(self, recurse=False)
-        return {**shallow, "template": self.template.to_json()}
+        """Return the document; its times are in microseconds."""
+        return {
+            "name": self.name,
+            "template": self.template.to_json(),
+            "cron": self.cron,
+            "every": self.period,
+            "zone": self.zone,
+            "next_at": self.due,
+            "count": self.count,
+            "missed": self.missed,
+        }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """Return what `to_json` described."""
-        return cls(**{**value, "template": TaskSpec.from_json(value["template"])})
+        period = value["every"]
+        return cls(
+            name=value["name"],
+            template=TaskSpec.from_json(value["template"]),
+            cron=value["cron"],
+            every=None if period is None else period / MICRO,
+            zone=value["zone"],
+            due=value["next_at"],
+            count=value["count"],
+            missed=value["missed"],
+        )
 
     def after(self, at: int) -> int:
-        """Return the time after `at`, which is one of its times; NEVER: none."""
+        """Return its first time when it begins at `at`, or the one after that time."""
         if self.period is not None:
             return at + self.period
         return next(cron_times(self.cron or "", self.zone, at), NEVER)

@@ -8,6 +8,7 @@ import attrs
 
 from swarm.model import (
     JSON,
+    MICRO,
     AgentIdentity,
     Displayable,
     canonical,
@@ -325,7 +326,7 @@ class Tasks(Displayable):
             raise ValueError("a schedule has one of `cron` and `every`")
         if every is not None:
             check_seconds("every", every)
-            every = float(every)  # 60 and 60.0 are the same terms
+            every = int(every * MICRO) / MICRO  # as it is stored, to compare terms
             if zone != "UTC":
                 raise ValueError(f"zone={zone!r} goes with `cron`, not with `every`")
         else:
