@@ -4,7 +4,7 @@ redis-py reads the address and makes the connection: authentication, TLS, socket
 """
 
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
@@ -47,8 +47,8 @@ class Address:
         try:
             self._make(**self._options)
         except TypeError:
-            options = urlsplit(url).query
-            raise TypeError(f"redis-py knows not all of {options!r}") from None
+            names = ", ".join(name for name, _ in parse_qsl(urlsplit(url).query))
+            raise TypeError(f"redis-py knows not all of the options {names}") from None
 
     def _read_sentinels(self, url: str) -> str:
         """Note the sentinels and the service; return the rest of the address."""
