@@ -60,7 +60,9 @@ class RecordWatch:
         ids: Iterable[str]
         if document.body and len(core.waiters) + len(core.leases) <= _FEW:
             text = RecordText(document)
-            if self._is_as_before(document.path, text):
+            place = self._first_place(document.path, text)
+            if place is not None:
+                self._note_place(document.path.text, place)
                 due = self._due.get(document.path.text)
                 if due is not None:
                     self._look_by(due.spec, self._due_at(text))
@@ -84,6 +86,8 @@ class RecordWatch:
     def _note_place(self, text: str, place: int) -> None:
         """Note how many requests are ahead of the first one of this process."""
         paces = self._paces
+        if place == NEVER:
+            return
         if text in paces:
             paces[text].moved(place, self._core.now())
             return
@@ -95,7 +99,9 @@ class RecordWatch:
         """Note that a request of this process has begun to wait."""
         document = self._core.find(spec.path)
         if document is not None:
-            self._is_as_before(spec.path, RecordText(document))
+            place = self._first_place(spec.path, RecordText(document))
+            if place is not None:
+                self._note_place(spec.path.text, place)
         self._core.hurry()
 
     def _may_rest(self) -> float | None:
@@ -111,24 +117,22 @@ class RecordWatch:
                 least = min(least, pace.rest(self._core.now()))
         return least
 
-    def _is_as_before(self, path: Path, record: RecordText) -> bool:
-        """Return whether all of this process wait on, and hold what they held.
+    def _first_place(self, path: Path, record: RecordText) -> int | None:
+        """Return the place of the first request of this process; NEVER: it has none.
 
-        Then the place of the first one that waits is noted.
+        None: the record ends a wait or a lease of this process.
         """
         core, first = self._core, NEVER
         for waiter in core.waiters.values():
             if waiter.path == path:
                 place = None if waiter.is_decided else record.place(waiter.id)
                 if place is None:
-                    return False
+                    return None
                 first = min(first, place)
         for id, lease in core.leases.items():  # noqa: A001
             if lease._spec.path == path and not record.is_held(id):
-                return False
-        if first != NEVER:
-            self._note_place(path.text, first)
-        return True
+                return None
+        return first
 
     def see(
         self,

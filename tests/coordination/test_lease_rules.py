@@ -537,12 +537,23 @@ def test_a_record_that_comes_as_bytes_is_decoded_once():
 
 @pytest.mark.parametrize("blank", [FREE, SemaphoreState(9, 9)], ids=["lock", "permits"])
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_the_text_of_a_record_says_what_the_decoded_record_says(blank, count):
+@pytest.mark.parametrize(
+    "session",
+    [
+        "owner",
+        '{"id":"p-0"',
+        '"queue":[{"id":"p-2"',
+        '"expires":1',
+        '"opens_at":7}',
+        "\\",
+    ],
+)
+def test_the_text_of_a_record_says_what_the_decoded_record_says(blank, count, session):
     bench = Bench(blank)
     for number in range(count):
         made = f"p-{number}"
         want = bench.want(mode="shared" if blank is FREE else "", permits=4)
-        bench.apply(decide_acquire, made, "owner", True, want=want)
+        bench.apply(decide_acquire, made, session, True, want=want)
     state = bench.line or blank.fresh()
     document = Document(PLACE, None, state, 5, 5, 5, OWNER)
     text = RecordText(document)
