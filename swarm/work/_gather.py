@@ -50,13 +50,24 @@ def needed(need: "str | int", count: int) -> int:
     return number
 
 
+def is_over(need: int, count: int, ended: int, complete: int) -> bool:
+    """Return whether a gather of `count` tasks waits for nothing more (J16).
+
+    There are as many results as are needed, or there cannot be so many. When all are
+    needed, a failure ends nothing: the others are finished.
+    """
+    left = count - ended
+    if left == 0 or need == count:
+        return left == 0
+    return complete >= need or complete + left < need
+
+
 async def ends_of(
     manager: TaskManager, tasks: Sequence[Task], need: int
 ) -> dict[int, TaskRecord]:
     """Wait until `need` tasks have a result, or cannot have; return the ended ones.
 
-    They are returned by their place (J16). When all are needed, a failure ends nothing:
-    the others are finished.
+    They are returned by their place.
     """
     ended: dict[int, TaskRecord] = {}
     complete = 0
@@ -72,9 +83,7 @@ async def ends_of(
         elif record.is_settled():
             ended[index] = record
             complete += record.result is not None
-            left = len(tasks) - len(ended)
-            is_decided = need < len(tasks) and not complete < need <= complete + left
-            if is_decided or left == 0:
+            if is_over(need, len(tasks), len(ended), complete):
                 over.set_result(None)
 
     ends = [
