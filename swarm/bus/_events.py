@@ -197,8 +197,8 @@ class Events(Publishing, Displayable):
             ValueError: The pattern or timeout has no meaning, or `since` is still to
                 come.
             Compacted: History no longer reaches back to `since`.
-            Closed: The swarm was closed, the agent that waits has ended, or somebody
-                cancelled its stream in `subscriptions()`.
+            Closed: The swarm was closed, the agent that waits has ended, or the stream
+                of this wait was cancelled.
         """
         check_timeout(timeout)
         stream = self.subscribe(

@@ -171,7 +171,7 @@ def health_of(
 
     Args:
         now: Kernel time.
-        patience: How long a due task may wait for an agent that serves its kind.
+        patience: Microseconds that a due task may wait for an agent to serve it.
         oldest_due: For each address and kind with due tasks, since when one waits.
         is_served: Whether anybody known takes tasks of an address and kind.
         overdue_leases: How many leases ended long ago, and were not followed up.

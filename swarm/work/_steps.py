@@ -130,10 +130,7 @@ class StepLog:
         try:
             mark = mark_of(args, kwargs)
         except TypeError:
-            codec, what = (
-                self._claim.manager.codec,
-                f"the arguments of step {name!r} of a task",
-            )
+            codec, what = self._claim.manager.codec, f"the arguments of step {name!r}"
             encoded(codec, what, [args, kwargs])  # says what is wrong
             raise
         if not self._is_loaded:
@@ -177,7 +174,7 @@ class StepLog:
         self._running.add(name)
         try:
             result = await self._call(scope, function, args, kwargs)
-            body = encoded(manager.codec, "the result of a step of a task", result)
+            body = encoded(manager.codec, "the result of a step", result)
             path = step_path(self._folder, name)
             try:
                 local = manager.local

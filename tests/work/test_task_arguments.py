@@ -134,9 +134,9 @@ async def test_a_wrong_end_of_a_claim_is_refused_and_the_claim_lives_on(kind):
             await claim.complete(object())
         with pytest.raises(LimitExceeded, match="pass a reference to it"):
             await claim.complete("x" * 2_000_000)
-        with pytest.raises(InvalidValue, match="the result of a step of a task"):
+        with pytest.raises(InvalidValue, match="the result of a step"):
             await claim.step("a", object)
-        with pytest.raises(InvalidValue, match="the arguments of step 'a' of a task"):
+        with pytest.raises(InvalidValue, match="the arguments of step 'a'"):
             await claim.step("a", len, object())
         await claim.complete(1)
         assert await task.result() == 1

@@ -14,7 +14,7 @@ _COLOURS: Final = {
 }
 
 _CODES: Final = {ord(c): f"#{ord(c)};" for c in '#"<>{}[]()|'}
-"""What Mermaid would read as syntax, as character codes."""
+"""The character codes of the characters that are syntax in Mermaid."""
 
 
 def draw_text(

@@ -115,7 +115,7 @@ class PipelineRun(Displayable):
         return draw_text(title, self._record.stages, self.stages)
 
     def mermaid(self) -> str:
-        """Return the run as a Mermaid flowchart, with the status of each stage."""
+        """Return the run as a Mermaid flowchart, coloured by status."""
         return draw_mermaid(self._record.stages, self.stages)
 
     def __repr__(self) -> str:
